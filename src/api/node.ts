@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BackendState } from '../model/objects.js';
+
+/** What the running node knows of one backend of one pool, beyond what the store says. Shares are 0..1. */
+export interface BackendStatus {
+  readonly shareWanted: number;
+  readonly shareReal: number; // of the ring's rows, read back from the kernel
+  readonly flows: number;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly connections: number;
+  readonly nextHop: { readonly state: 'resolved' | 'unresolved'; readonly interface: string | null; readonly mac: string | null };
+}
+
+export interface ServiceStatus {
+  readonly flows: number;
+  readonly packets: number;
+  readonly bytes: number;
+  readonly connections: number;
+  readonly appliedRevision: number;
+}
+
+export interface PoolStatus {
+  readonly backends: ReadonlyMap<string, BackendStatus>;
+  readonly ringRows: number;
+  readonly appliedRevision: number;
+}
+
+/** One flow, its records on all CPUs merged. Times are Unix milliseconds; `lastSeen` is coarse (about half a second). */
+export interface FlowView {
+  readonly service: string | null; // null: the service is gone
+  readonly backend: string | null;
+  readonly protocol: 'tcp' | 'udp' | null;
+  readonly client: string; // 192.0.2.7:40000, [2001:db8::7]:40000
+  readonly vip: string; // same form
+  readonly packets: number;
+  readonly bytes: number;
+  readonly state: 'new' | 'established' | 'closing' | 'closed';
+  readonly firstSeen: number;
+  readonly lastSeen: number;
+  readonly handshakeNs: number | null;
+}
+
+export interface FlowQuery {
+  readonly service?: string;
+  readonly backend?: string;
+  readonly client?: string; // address without port
+  readonly sort: 'bytes' | 'packets' | 'age';
+  readonly limit: number; // 1..1000
+}
+
+export interface DropCount {
+  readonly service: string | null; // null: before a service was known
+  readonly reason: string;
+  readonly packets: number;
+}
+
+export interface NodeStatus {
+  readonly node: string;
+  readonly version: string;
+  readonly startedAt: string; // RFC 3339
+  readonly ready: boolean;
+  readonly notReady: readonly string[]; // sentences
+  readonly store: { readonly kind: string; readonly revision: number; readonly connected: boolean };
+  readonly appliedRevision: number;
+  readonly lastError: string | null; // of the newest reconcile
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly mode: 'native' | 'generic';
+    readonly program: string;
+    readonly tag: string;
+    readonly packets: Readonly<Record<string, number>>; // by action: tx, redirect, pass, drop, aborted
+  }[];
+  readonly flowTable: { readonly capacity: number; readonly entries: number; readonly misses: number; readonly inserts: number; readonly evictions: number; readonly overBudget: number; readonly bucketFull: number };
+}
+
+/** What the API asks of the running node; src/controlplane provides it. */
+export interface NodeView {
+  status(): Promise<NodeStatus>;
+  service(name: string): ServiceStatus | null;
+  pool(name: string): PoolStatus | null;
+  flows(query: FlowQuery): Promise<readonly FlowView[]>;
+  drops(): readonly DropCount[];
+  /** Resolves when the kernel holds at least this store revision; rejects (code 'unavailable') at the deadline or when it cannot be applied. */
+  applied(revision: number, timeoutMs: number): Promise<void>;
+  /** Prometheus text and its content type. */
+  metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** Throws 'full' (naming the field) when the kernel's tables have no room for this change set; called inside Store.update. */
+  admit(next: { readonly services: number; readonly pools: readonly { readonly name: string; readonly members: number; readonly ringSize: number }[] }): void;
+}
+
+export type { BackendState };
