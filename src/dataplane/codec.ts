@@ -21,11 +21,26 @@ const field = <T>(
 
 /** Host byte order. */
 export const u8 = (offset: number): Field<number> =>
-  field(offset, 1, (v, at) => v.getUint8(at + offset), (v, at, value) => v.setUint8(at + offset, value));
+  field(
+    offset,
+    1,
+    (v, at) => v.getUint8(at + offset),
+    (v, at, value) => v.setUint8(at + offset, value),
+  );
 export const u16 = (offset: number): Field<number> =>
-  field(offset, 2, (v, at) => v.getUint16(at + offset, true), (v, at, value) => v.setUint16(at + offset, value, true));
+  field(
+    offset,
+    2,
+    (v, at) => v.getUint16(at + offset, true),
+    (v, at, value) => v.setUint16(at + offset, value, true),
+  );
 export const u32 = (offset: number): Field<number> =>
-  field(offset, 4, (v, at) => v.getUint32(at + offset, true), (v, at, value) => v.setUint32(at + offset, value, true));
+  field(
+    offset,
+    4,
+    (v, at) => v.getUint32(at + offset, true),
+    (v, at, value) => v.setUint32(at + offset, value, true),
+  );
 export const u64 = (offset: number): Field<bigint> =>
   field(
     offset,
@@ -35,9 +50,19 @@ export const u64 = (offset: number): Field<bigint> =>
   );
 /** Network byte order. */
 export const be16 = (offset: number): Field<number> =>
-  field(offset, 2, (v, at) => v.getUint16(at + offset, false), (v, at, value) => v.setUint16(at + offset, value, false));
+  field(
+    offset,
+    2,
+    (v, at) => v.getUint16(at + offset, false),
+    (v, at, value) => v.setUint16(at + offset, value, false),
+  );
 export const be32 = (offset: number): Field<number> =>
-  field(offset, 4, (v, at) => v.getUint32(at + offset, false), (v, at, value) => v.setUint32(at + offset, value, false));
+  field(
+    offset,
+    4,
+    (v, at) => v.getUint32(at + offset, false),
+    (v, at, value) => v.setUint32(at + offset, value, false),
+  );
 /** Bytes as they are; reading copies. Writing wants exactly `size` of them. */
 export const bytes = (offset: number, size: number): Field<Uint8Array> =>
   field(
