@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { scale } from './hash.js';
 
-/** One chunk of matching: about 0.2 ms before the JIT has compiled it, 0.02 ms after. */
-const probesPerStep = 2048;
+/** One chunk of matching: half a millisecond while it is still interpreted, microseconds once compiled. */
+const probesPerStep = 512;
+/** What a step costs a member of weight 1; one of weight w pays the w-th part. Below 2^17 steps x 2^13 a score is a 32-bit integer. */
+const stepCost = 8192;
 
 /** The configured members in name order as arrays, index i from 0: weight 1..256 and the two halves of the name's hash. */
 export interface AnchorMembers {
@@ -16,12 +18,19 @@ export interface AnchorMembers {
  * size x weight / sum. Exact integers. At least one weight is positive.
  */
 export function apportion(weight: Int32Array, size: number): Int32Array {
-  const total = weight.reduce((sum, w) => sum + w, 0);
-  const rows = weight.map((w) => Math.floor((w * size) / total));
-  const remainder = weight.map((w) => (w * size) % total);
-  const left = size - rows.reduce((sum, r) => sum + r, 0);
-  const byRemainder = [...weight.keys()].sort((i, j) => at(remainder, j) - at(remainder, i) || i - j);
-  for (const i of byRemainder.slice(0, left)) rows[i] = at(rows, i) + 1;
+  let total = 0;
+  for (const w of weight) total += w;
+  const rows = new Int32Array(weight.length);
+  const order = new Float64Array(weight.length); // largest remainder first, then index; as numbers, for these sort without a callback
+  let left = size;
+  for (let i = 0; i < weight.length; i++) {
+    const wanted = (weight[i] as number) * size;
+    const whole = Math.floor(wanted / total);
+    rows[i] = whole;
+    left -= whole;
+    order[i] = (total - (wanted - whole * total)) * 0x1_0000 + i;
+  }
+  for (const key of order.sort().subarray(0, left)) rows[key % 0x1_0000] = (rows[key % 0x1_0000] as number) + 1;
   return rows;
 }
 
@@ -41,66 +50,88 @@ export function apportion(weight: Int32Array, size: number): Int32Array {
  */
 export function* anchorSteps(members: AnchorMembers, size: number): Generator<void, Uint16Array, void> {
   const { weight, hashA, hashB } = members;
-  const count = weight.length;
-  const owners = new Uint16Array(size);
-  const steps = new Int32Array(size); // of a row: at which step its owner reached it
-  const missing = apportion(weight, size); // of a member: rows it has yet to get
-  const position = new Int32Array(count);
-  const stride = new Int32Array(count);
-  const taken = new Int32Array(count); // of a member: steps walked
-  const stack = new Uint16Array(count); // members with a row missing, each once
-  let top = 0;
-  for (let i = count - 1; i >= 0; i--) {
-    position[i] = scale(at(hashA, i), size);
-    stride[i] = 1 + scale(at(hashB, i), size - 1);
-    if (at(missing, i) > 0) stack[top++] = i;
-  }
+  const missing = apportion(weight, size);
   yield;
-
-  /** Up to `probesPerStep` probes; a plain function, for a generator's body keeps its variables in memory. */
-  const match = (): void => {
-    let budget = probesPerStep;
-    while (top > 0 && budget > 0) {
-      const member = at(stack, --top);
-      const mine = at(weight, member);
-      const jump = at(stride, member);
-      let row = at(position, member);
-      let step = at(taken, member);
-      let want = at(missing, member);
-      while (want > 0 && budget > 0) {
-        budget--;
-        step++;
-        const rival = at(owners, row) - 1;
-        // step / mine < rivalStep / theirs, in integers: at most 2^17 x 2^8. No member meets a row twice, so rival is not member.
-        const lead = rival < 0 ? 1 : at(steps, row) * mine - step * at(weight, rival);
-        if (lead > 0 || (lead === 0 && member < rival)) {
-          owners[row] = member + 1;
-          steps[row] = step;
-          want--;
-          if (rival >= 0) {
-            const before = at(missing, rival);
-            missing[rival] = before + 1;
-            if (before === 0) stack[top++] = rival;
-          }
-        }
-        row += jump;
-        if (row >= size) row -= size;
-      }
-      position[member] = row;
-      taken[member] = step;
-      missing[member] = want;
-      if (want > 0) stack[top++] = member;
-    }
+  const matching: Matching = {
+    owners: new Uint16Array(size),
+    scores: new Int32Array(size).fill(0x7fff_ffff),
+    position: new Int32Array(weight.length),
+    stride: new Int32Array(weight.length),
+    cost: new Int32Array(weight.length),
+    score: new Int32Array(weight.length),
+    missing,
+    queue: [],
+    head: 0,
   };
-
-  while (top > 0) {
-    match();
-    yield;
+  for (let i = 0; i < weight.length; i++) {
+    matching.position[i] = scale(hashA[i] as number, size);
+    matching.stride[i] = 1 + scale(hashB[i] as number, size - 1);
+    matching.cost[i] = Math.floor(stepCost / (weight[i] as number));
+    if ((missing[i] as number) > 0) matching.queue.push(i);
   }
-  return owners;
+  do {
+    yield;
+    match(matching);
+  } while (matching.head < matching.queue.length);
+  return matching.owners;
 }
 
-/** Reads a typed array at an index known to be inside. */
-function at(array: Int32Array | Uint32Array | Uint16Array, index: number): number {
-  return array[index] as number;
+/** A matching under way. By row: 1-based owner and its score (lower is better). By member: where it stands and what it lacks. */
+interface Matching {
+  readonly owners: Uint16Array;
+  readonly scores: Int32Array;
+  readonly position: Int32Array;
+  readonly stride: Int32Array;
+  readonly cost: Int32Array;
+  readonly score: Int32Array; // steps walked x cost
+  readonly missing: Int32Array;
+  readonly queue: number[]; // members with rows missing, each once from head on
+  head: number;
+}
+
+/** The next probes of a matching, about `probesPerStep` of them. A plain function: a generator's body is no place for a hot loop. */
+function match(matching: Matching): void {
+  const { owners, scores, position, stride, cost, score, missing, queue } = matching;
+  const size = owners.length;
+  let budget = probesPerStep;
+  let head = matching.head;
+  while (head < queue.length && budget > 0) {
+    const member = queue[head] as number;
+    const perStep = cost[member] as number;
+    const jump = stride[member] as number;
+    const from = score[member] as number;
+    const until = from + budget * perStep;
+    let row = position[member] as number;
+    let mine = from;
+    let want = missing[member] as number;
+    do {
+      mine += perStep;
+      let best = scores[row] as number;
+      while (mine > best) {
+        mine += perStep;
+        row += jump;
+        row -= size & ~((row - size) >> 31); // wraps without a branch, which would be mispredicted
+        best = scores[row] as number;
+      }
+      const rival = (owners[row] as number) - 1; // never the member itself: it meets no row twice
+      if (mine < best || member < rival) {
+        owners[row] = member + 1;
+        scores[row] = mine;
+        want--;
+        if (rival >= 0) {
+          const lacked = missing[rival] as number;
+          missing[rival] = lacked + 1;
+          if (lacked === 0) queue.push(rival);
+        }
+      }
+      row += jump;
+      row -= size & ~((row - size) >> 31);
+    } while (want > 0 && mine < until);
+    budget -= (mine - from) / perStep;
+    position[member] = row;
+    score[member] = mine;
+    missing[member] = want;
+    if (want === 0) head++;
+  }
+  matching.head = head;
 }
