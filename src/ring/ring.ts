@@ -38,7 +38,7 @@ export function buildRing(members: readonly RingMember[], size: number): Ring {
   }
 }
 
-/** As buildRing, same result, but lets the event loop turn after every 2 ms of work or less. Leave `members` as they are until it is done. */
+/** As buildRing, same result, but lets the event loop turn after every millisecond or so of work. Leave `members` as they are until it is done. */
 export async function buildRingSliced(members: readonly RingMember[], size: number): Promise<Ring> {
   const steps = ringSteps(members, size);
   let start = performance.now();

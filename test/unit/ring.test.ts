@@ -55,6 +55,11 @@ test('ring: with all live every member has its share of rows to less than one ro
   }
 });
 
+test('ring: left over rows go to the largest remainders, ties to the first by name', () => {
+  assert.deepEqual([...apportion(Int32Array.of(2, 1, 1), 7)], [3, 2, 2]); // wanted 3.5, 1.75, 1.75
+  assert.deepEqual([...apportion(Int32Array.of(3, 1, 1), 7)], [4, 2, 1]); // wanted 4.2, 1.4, 1.4
+});
+
 test('ring: a share is within 2 % of the weight at 100 rows a member and within 1 % at 65537 rows', () => {
   for (const [size, bound] of [
     [ringSize(100, 0), 0.02],
