@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { scale } from './hash.js';
 
-/** One chunk of matching: some 0.2 ms before the JIT has compiled it, 0.01 ms after. */
-const probesPerStep = 2048;
-/** Scores are step x this / weight, rounded down: below 2^17 x 2^13, so a 32-bit integer, and unequal for any two steps of one member. */
-const scoreUnit = 8192;
+/** One chunk of matching: half a millisecond while it is still interpreted, microseconds once compiled. */
+const probesPerStep = 512;
+/** What a step costs a member of weight 1; one of weight w pays the w-th part. Below 2^17 steps x 2^13 a score is a 32-bit integer. */
+const stepCost = 8192;
 
 /** The configured members in name order as arrays, index i from 0: weight 1..256 and the two halves of the name's hash. */
 export interface AnchorMembers {
@@ -20,14 +20,17 @@ export interface AnchorMembers {
 export function apportion(weight: Int32Array, size: number): Int32Array {
   let total = 0;
   for (const w of weight) total += w;
-  const rows = weight.map((w) => Math.floor((w * size) / total));
-  const remainder = weight.map((w) => (w * size) % total);
+  const rows = new Int32Array(weight.length);
+  const order = new Float64Array(weight.length); // largest remainder first, then index; as numbers, for these sort without a callback
   let left = size;
-  for (const r of rows) left -= r;
-  const byRemainder = weight
-    .map((_, i) => i)
-    .sort((i, j) => (remainder[j] as number) - (remainder[i] as number) || i - j);
-  for (const i of byRemainder.subarray(0, left)) rows[i] = (rows[i] as number) + 1;
+  for (let i = 0; i < weight.length; i++) {
+    const wanted = (weight[i] as number) * size;
+    const whole = Math.floor(wanted / total);
+    rows[i] = whole;
+    left -= whole;
+    order[i] = (total - (wanted - whole * total)) * 0x1_0000 + i;
+  }
+  for (const key of order.sort().subarray(0, left)) rows[key % 0x1_0000] = (rows[key % 0x1_0000] as number) + 1;
   return rows;
 }
 
@@ -47,74 +50,88 @@ export function apportion(weight: Int32Array, size: number): Int32Array {
  */
 export function* anchorSteps(members: AnchorMembers, size: number): Generator<void, Uint16Array, void> {
   const { weight, hashA, hashB } = members;
+  const missing = apportion(weight, size);
+  yield;
   const matching: Matching = {
-    weight,
     owners: new Uint16Array(size),
     scores: new Int32Array(size).fill(0x7fff_ffff),
-    position: Int32Array.from(hashA, (hash) => scale(hash, size)),
-    stride: Int32Array.from(hashB, (hash) => 1 + scale(hash, size - 1)),
-    step: new Int32Array(weight.length),
-    missing: apportion(weight, size),
+    position: new Int32Array(weight.length),
+    stride: new Int32Array(weight.length),
+    cost: new Int32Array(weight.length),
+    score: new Int32Array(weight.length),
+    missing,
     queue: [],
+    head: 0,
   };
-  yield;
-  for (const [member, rows] of matching.missing.entries()) if (rows > 0) matching.queue.push(member);
-  while (matching.queue.length > 0) {
-    match(matching);
-    yield;
+  for (let i = 0; i < weight.length; i++) {
+    matching.position[i] = scale(hashA[i] as number, size);
+    matching.stride[i] = 1 + scale(hashB[i] as number, size - 1);
+    matching.cost[i] = Math.floor(stepCost / (weight[i] as number));
+    if ((missing[i] as number) > 0) matching.queue.push(i);
   }
+  do {
+    yield;
+    match(matching);
+  } while (matching.head < matching.queue.length);
   return matching.owners;
 }
 
 /** A matching under way. By row: 1-based owner and its score (lower is better). By member: where it stands and what it lacks. */
 interface Matching {
-  readonly weight: Int32Array;
   readonly owners: Uint16Array;
   readonly scores: Int32Array;
   readonly position: Int32Array;
   readonly stride: Int32Array;
-  readonly step: Int32Array;
+  readonly cost: Int32Array;
+  readonly score: Int32Array; // steps walked x cost
   readonly missing: Int32Array;
-  queue: number[]; // members with rows missing, each once
+  readonly queue: number[]; // members with rows missing, each once from head on
+  head: number;
 }
 
-/** The next probes of a matching, `probesPerStep` of them. A plain function: a generator's body is no place for a hot loop. */
+/** The next probes of a matching, about `probesPerStep` of them. A plain function: a generator's body is no place for a hot loop. */
 function match(matching: Matching): void {
-  const { weight, owners, scores, position, stride, step, missing, queue } = matching;
+  const { owners, scores, position, stride, cost, score, missing, queue } = matching;
   const size = owners.length;
   let budget = probesPerStep;
-  let head = 0;
+  let head = matching.head;
   while (head < queue.length && budget > 0) {
     const member = queue[head] as number;
-    const perStep = scoreUnit / (weight[member] as number);
+    const perStep = cost[member] as number;
     const jump = stride[member] as number;
+    const from = score[member] as number;
+    const until = from + budget * perStep;
     let row = position[member] as number;
-    let taken = step[member] as number;
+    let mine = from;
     let want = missing[member] as number;
-    for (; want > 0 && budget > 0; budget--) {
-      taken++;
-      const score = (taken * perStep) | 0;
-      const best = scores[row] as number;
-      if (score <= best) {
-        const rival = (owners[row] as number) - 1; // never the member itself: it meets no row twice
-        if (score < best || member < rival) {
-          owners[row] = member + 1;
-          scores[row] = score;
-          want--;
-          if (rival >= 0) {
-            const lacked = missing[rival] as number;
-            missing[rival] = lacked + 1;
-            if (lacked === 0) queue.push(rival);
-          }
+    do {
+      mine += perStep;
+      let best = scores[row] as number;
+      while (mine > best) {
+        mine += perStep;
+        row += jump;
+        row -= size & ~((row - size) >> 31); // wraps without a branch, which would be mispredicted
+        best = scores[row] as number;
+      }
+      const rival = (owners[row] as number) - 1; // never the member itself: it meets no row twice
+      if (mine < best || member < rival) {
+        owners[row] = member + 1;
+        scores[row] = mine;
+        want--;
+        if (rival >= 0) {
+          const lacked = missing[rival] as number;
+          missing[rival] = lacked + 1;
+          if (lacked === 0) queue.push(rival);
         }
       }
       row += jump;
-      if (row >= size) row -= size;
-    }
+      row -= size & ~((row - size) >> 31);
+    } while (want > 0 && mine < until);
+    budget -= (mine - from) / perStep;
     position[member] = row;
-    step[member] = taken;
+    score[member] = mine;
     missing[member] = want;
     if (want === 0) head++;
   }
-  matching.queue = queue.slice(head);
+  matching.head = head;
 }

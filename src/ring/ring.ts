@@ -17,9 +17,10 @@ export interface Ring {
   readonly owners: Uint16Array;
 }
 
-const maxAttempts = 64;
+const maxAttempts = 16;
 const rowsPerStep = 256;
-const sliceMs = 1.5;
+const namesPerStep = 64;
+const sliceMs = 1; // one step more may follow, and a garbage collection
 
 /**
  * Builds the anchored ring: who owns each of `size` rows (a prime up to 131071).
@@ -37,7 +38,7 @@ export function buildRing(members: readonly RingMember[], size: number): Ring {
   }
 }
 
-/** As buildRing, same result, but lets the event loop turn after every 2 ms of work or less. `members` is read before the first turn. */
+/** As buildRing, same result, but lets the event loop turn after every millisecond or so of work. Leave `members` as they are until it is done. */
 export async function buildRingSliced(members: readonly RingMember[], size: number): Promise<Ring> {
   const steps = ringSteps(members, size);
   let start = performance.now();
@@ -53,32 +54,50 @@ export async function buildRingSliced(members: readonly RingMember[], size: numb
 
 function* ringSteps(members: readonly RingMember[], size: number): Generator<void, Ring, void> {
   const sorted = check(members, size);
-  yield;
   const names = sorted.map((m) => m.name);
-  const claims = sorted.flatMap((m, index) => (m.weight > 0 ? [{ ...m, index: index + 1 }] : []));
-  if (!claims.some((c) => c.live)) return { names, owners: new Uint16Array(size) };
-
-  const hashes = claims.map((c) => hashName(c.name));
-  const anchors: AnchorMembers = {
-    weight: Int32Array.from(claims, (c) => c.weight),
-    hashA: Uint32Array.from(hashes, (h) => h[0]),
-    hashB: Uint32Array.from(hashes, (h) => h[1]),
-  };
+  const claims = sorted.filter((m) => m.weight > 0);
+  const hashA = new Uint32Array(claims.length);
+  const hashB = new Uint32Array(claims.length);
+  for (const [i, claim] of claims.entries()) {
+    if (i % namesPerStep === 0) yield;
+    [hashA[i], hashB[i]] = hashName(claim.name);
+  }
   yield;
-  const anchor = yield* anchorSteps(anchors, size);
-
-  const live = Uint8Array.of(0, ...claims.map((c) => (c.live ? 1 : 0))); // by 1-based claim, as in anchor
-  const index = Uint16Array.of(0, ...claims.map((c) => c.index));
   const owners = new Uint16Array(size);
+  const live = [...claims.keys()].filter((i) => claims[i]?.live);
+  if (live.length === 0) return { names, owners };
+
+  const anchors: AnchorMembers = { weight: Int32Array.from(claims, (c) => c.weight), hashA, hashB };
+  const settling: Settling = {
+    anchors,
+    anchor: yield* anchorSteps(anchors, size),
+    live: Uint16Array.from(live, (i) => i + 1),
+    isLive: Uint8Array.of(0, ...claims.map((c) => (c.live ? 1 : 0))),
+    owner: Uint16Array.of(0, ...sorted.flatMap((m, i) => (m.weight > 0 ? [i + 1] : []))),
+  };
   for (let from = 0; from < size; from += rowsPerStep) {
-    const to = Math.min(from + rowsPerStep, size);
-    for (let row = from; row < to; row++) {
-      const claim = anchor[row] as number;
-      owners[row] = index[live[claim] ? claim : substitute(row, anchor, live, anchors)] as number;
-    }
     yield;
+    settle(settling, owners, from, Math.min(from + rowsPerStep, size));
   }
   return { names, owners };
+}
+
+/** What settles a row. A claim is the 1-based index of a member among those with a weight, as the anchor has it; 0 is unused. */
+interface Settling {
+  readonly anchors: AnchorMembers;
+  readonly anchor: Uint16Array; // of a row: the claim
+  readonly live: Uint16Array; // the live claims
+  readonly isLive: Uint8Array; // of a claim
+  readonly owner: Uint16Array; // of a claim: 1-based index among all members
+}
+
+/** Fills rows from..to-1: with the anchor where it is live, with a substitute where it is not. */
+function settle(settling: Settling, owners: Uint16Array, from: number, to: number): void {
+  const { anchor, isLive, owner } = settling;
+  for (let row = from; row < to; row++) {
+    const claim = anchor[row] as number;
+    owners[row] = owner[isLive[claim] === 1 ? claim : substitute(settling, row)] as number;
+  }
 }
 
 /**
@@ -86,19 +105,19 @@ function* ringSteps(members: readonly RingMember[], size: number): Generator<voi
  * row's own probe sequence. Anchors hold rows by weight, so a member is met with a probability in proportion to its weight, without
  * drawing any in vain, and the sequence stays as it is when the configured set changes elsewhere.
  *
- * After 64 attempts (next to all weight is dead, or the live have no row) it is the best of all live ones in rendezvous hashing
+ * After 16 attempts (most of the weight is dead, or the live have no row) it is the best of all live ones in rendezvous hashing
  * (Thaler and Ravishankar, 1998), by weight approximately: hash / weight needs no logarithm, whose last bit may differ between machines.
  */
-function substitute(row: number, anchor: Uint16Array, live: Uint8Array, members: AnchorMembers): number {
+function substitute({ anchors, anchor, live, isLive }: Settling, row: number): number {
   for (let attempt = 0; attempt < maxAttempts; attempt++) {
     const claim = anchor[scale(mix32(row * maxAttempts + attempt), anchor.length)] as number;
-    if (live[claim]) return claim;
+    if (isLive[claim] === 1) return claim;
   }
+  const rowHash = mix32(row);
   let best = 0;
   let lowest = Number.POSITIVE_INFINITY;
-  for (let claim = 1; claim < live.length; claim++) {
-    if (!live[claim]) continue;
-    const score = mix32((members.hashA[claim - 1] as number) ^ mix32(row)) / (members.weight[claim - 1] as number);
+  for (const claim of live) {
+    const score = mix32((anchors.hashA[claim - 1] as number) ^ rowHash) / (anchors.weight[claim - 1] as number);
     if (score < lowest) {
       best = claim;
       lowest = score;
