@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,6 +33,24 @@ export async function loaded(path: string): Promise<NativeObject> {
   const object = native.openObject(path);
   await object.load();
   return object;
+}
+
+/** Runs every step, also after one that throws; then throws the first error. */
+export function cleanUp(...steps: (() => unknown)[]): void {
+  const errors: unknown[] = [];
+  for (const step of steps) {
+    try {
+      step();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
+}
+
+/** Deletes a network namespace if it is there. */
+export function deleteNamespace(name: string): void {
+  if (existsSync(`/run/netns/${name}`)) execFileSync('ip', ['netns', 'del', name]);
 }
 
 /** Numbers as the bytes of a C array of u32 in host byte order. */

@@ -1,22 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type NativeFailure, native } from '../../src/dataplane/native.js';
 import { compileFixtures, failure, loaded, numbers, turnsDuring, u32, u64 } from './fixture.js';
 
 let fixtures: ReturnType<typeof compileFixtures>;
+const defaultPin = '/sys/fs/bpf/fnat_named';
 const packet = new Uint8Array(64);
 const wrong = (value: unknown): never => value as never;
 
 before(() => {
   fixtures = compileFixtures();
 });
-after(() => fixtures?.remove());
+after(() => {
+  rmSync(defaultPin, { force: true });
+  fixtures?.remove();
+});
 
 test('an open object lists its maps, programs and variables', () => {
   const object = native.openObject(fixtures.core);
-  const maps = ['flows', 'table', 'cpu_table', 'cpu_flows', 'devices', 'shared', 'named', '.rodata', '.data', '.bss'];
+  const maps = [
+    'flows',
+    'table',
+    'cpu_table',
+    'cpu_flows',
+    'devices',
+    'shared',
+    'fnat_named',
+    '.rodata',
+    '.data',
+    '.bss',
+  ];
   assert.deepEqual([...object.maps].sort(), [...maps].sort());
   assert.deepEqual(object.programs, ['report', 'answer', 'rewrite', 'metadata', 'count', 'pass']);
   const byName = (name: string) => object.variables.find((variable) => variable.name === name);
@@ -65,8 +81,8 @@ test('setMaxEntries and setAutoload decide what is made', async () => {
 });
 
 test('a map with a pinning attribute is not pinned by itself', async () => {
-  const object = await loaded(fixtures.core);
-  assert.throws(() => native.openMap('/sys/fs/bpf/named'), failure('ENOENT', /open map/));
+  const object = await loaded(fixtures.core); // fails when libbpf tries to pin and there is no bpffs at its default path
+  assert.equal(existsSync(defaultPin), false);
   object.close();
 });
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type NativeObject, native } from '../../src/dataplane/native.js';
-import { compileFixtures, failure, loaded, u32, u64 } from './fixture.js';
+import { cleanUp, compileFixtures, deleteNamespace, failure, loaded, u32, u64 } from './fixture.js';
 
 const bpffs = mkdtempSync(join(tmpdir(), 'fnat-bpffs-'));
 const name = `fnatp${process.pid}`;
@@ -22,14 +22,15 @@ before(async () => {
   fixtures = compileFixtures();
   core = await loaded(fixtures.core);
 });
-after(() => {
-  core?.close();
-  if (mounted) execFileSync('umount', [bpffs]);
-  rmdirSync(bpffs);
-  fixtures?.remove();
-  if (execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }).includes(name))
-    execFileSync('ip', ['netns', 'del', name]);
-});
+after(() =>
+  cleanUp(
+    () => core?.close(),
+    () => mounted && execFileSync('umount', [bpffs]),
+    () => rmdirSync(bpffs),
+    () => fixtures?.remove(),
+    () => deleteNamespace(name),
+  ),
+);
 
 test('mountBpffs mounts once', () => {
   assert.equal(mounted, true);
