@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One translation unit: every file would otherwise compile napi.h and its templates again, which takes longer than all of
-// ours. Hence no two files may use one name for different things, even in anonymous namespaces.
+// One translation unit: every file would otherwise compile napi.h and its templates again, which
+// takes longer than all of ours. Hence no two files may use one name for different things, even in
+// anonymous namespaces.
 #include "addon.cc"
 #include "arguments.cc"
 #include "attach.cc"
