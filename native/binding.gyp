@@ -2,10 +2,7 @@
 {
   'targets': [{
     'target_name': 'fairlead',
-    'sources': [
-      'src/addon.cc', 'src/arguments.cc', 'src/attach.cc', 'src/error.cc', 'src/job.cc', 'src/link.cc', 'src/load.cc', 'src/log.cc',
-      'src/map.cc', 'src/map_bulk.cc', 'src/object.cc', 'src/pin.cc', 'src/program.cc', 'src/system.cc', 'src/variable.cc'
-    ],
+    'sources': ['src/all.cc'],
     'include_dirs': ["<!(node -p \"require('node-addon-api').include_dir\")"],
     # Swallow: a promise that settles while its worker thread is being stopped has nobody left to throw to.
     'defines': ['NAPI_VERSION=8', 'NAPI_DISABLE_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],

@@ -8,11 +8,11 @@ namespace fairlead {
 
 namespace {
 
-Napi::Value InterfaceIndex(Napi::Env env, const bpf_link_info& info) {
+Napi::Value LinkInterface(Napi::Env env, const bpf_link_info& info) {
   return Napi::Number::New(env, info.type == BPF_LINK_TYPE_XDP ? info.xdp.ifindex : 0);
 }
 
-Napi::Value ProgramId(Napi::Env env, const bpf_link_info& info) {
+Napi::Value LinkProgram(Napi::Env env, const bpf_link_info& info) {
   return Napi::Number::New(env, info.prog_id);
 }
 
@@ -44,9 +44,9 @@ napi_value Link::Getter(napi_env raw, napi_callback_info raw_info) {
 void Link::Define(Napi::Env env, Addon& addon) {
   napi_property_descriptor index = {}, program = {};
   index.utf8name = "interfaceIndex";
-  index.getter = Getter<InterfaceIndex>;
+  index.getter = Getter<LinkInterface>;
   program.utf8name = "programId";
-  program.getter = Getter<ProgramId>;
+  program.getter = Getter<LinkProgram>;
   addon.link = Napi::Persistent(DefineClass(env, "NativeLink",
                                             {
                                                 index,

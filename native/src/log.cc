@@ -66,10 +66,14 @@ void Deliver(napi_env raw, napi_value callback, void*, void* data) {
   Napi::HandleScope scope(env);
   Napi::Function listener(env, callback);
   Napi::String level = Napi::String::New(env, message->level);
-  for (size_t start = 0; start < message->text.size() && !env.IsExceptionPending();) {
+  for (size_t start = 0; start < message->text.size();) {
     size_t end = std::min(message->text.find('\n', start), message->text.size());
     std::string line = message->text.substr(start, end - start);
     if (!line.empty()) listener.Call({level, Napi::String::New(env, line)});
+    // Nobody above us could catch it: let it be an uncaught exception like any other.
+    if (env.IsExceptionPending()) {
+      napi_fatal_exception(env, env.GetAndClearPendingException().Value());
+    }
     start = end + 1;
   }
 }

@@ -29,7 +29,7 @@ struct PartCall {
     if (wanted == Elf::kLoaded) {
       args.Refuse(EINVAL, "the object is not loaded");
     } else {
-      args.Refuse(EBUSY, "the object was loaded before, or is just being loaded");
+      args.Refuse(EBUSY, "load() was called before");
     }
   }
 };
@@ -206,15 +206,17 @@ Napi::Value Object::Load(const Napi::CallbackInfo& info) {
   if (!elf_) {
     args.Closed(kKind);
   } else if (elf_->state != Elf::kOpened) {
-    args.Refuse(EBUSY, "an object is loaded once only");
+    args.Refuse(EBUSY, "load() was called before");
   }
   if (args.failed()) return args.Reject();
-  elf_->state = Elf::kLoading;
-  return Start(info.Env(), "fairlead.load", [elf = elf_, path = path_]() -> Result {
-    Result result = LoadElf(elf->object, path);
-    elf->state = result ? Elf::kFailed : Elf::kLoaded;
-    return result;
-  });
+  elf_->state = Elf::kTried;
+  return Start(
+      info.Env(), "fairlead.load",
+      [elf = elf_, path = path_] { return LoadElf(elf->object, path); },
+      [elf = elf_](Napi::Env env) {
+        elf->state = Elf::kLoaded;
+        return env.Undefined();
+      });
 }
 
 Napi::Value Object::GetMap(const Napi::CallbackInfo& info) {

@@ -4,7 +4,6 @@
 
 #include <bpf/libbpf.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,7 +16,8 @@ namespace fairlead {
 
 // Shared by the handle and a running load, so close() during a load takes nothing away from it.
 struct Elf {
-  enum State { kOpened, kLoading, kLoaded, kFailed };
+  // kTried from load() on, kLoaded when its promise resolves. Main thread only.
+  enum State { kOpened, kTried, kLoaded };
 
   explicit Elf(bpf_object* object) : object(object) {}
   ~Elf() { bpf_object__close(object); }
@@ -25,7 +25,7 @@ struct Elf {
   Elf& operator=(const Elf&) = delete;
 
   bpf_object* const object;
-  std::atomic<State> state{kOpened};
+  State state = kOpened;
 };
 
 class Object : public Napi::ObjectWrap<Object> {
