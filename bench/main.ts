@@ -34,7 +34,12 @@ async function micro(room: number, rounds: number, json: string | undefined): Pr
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { room: { type: 'string' }, rounds: { type: 'string' }, json: { type: 'string' }, help: { type: 'boolean' } },
+  options: {
+    room: { type: 'string' },
+    rounds: { type: 'string' },
+    json: { type: 'string' },
+    help: { type: 'boolean' },
+  },
 });
 const room = Number(values.room ?? 131072);
 const rounds = Number(values.rounds ?? 7);

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { type NativeMap, type NativeObject, type NativeProgram, native } from '../src/dataplane/native.js';
-import { type PacketSpec, packet, TCP } from '../test/support/packets.js';
 import { openPacketPath, type PacketPath } from '../test/support/packet-path.js';
+import { type PacketSpec, packet, TCP } from '../test/support/packets.js';
 import { BenchState } from './wrapper.gen.js';
 
 const PROGRAMS = ['min_tx', 'min_encap', 'min_lb_ct', 'xdp_lb'] as const;
@@ -43,11 +43,18 @@ const CASES: readonly Case[] = [
   { name: 'udp4', flows: 1, spec: { ...IPV4_TCP, protocol: 'udp', payload: 38 }, programs: PROGRAMS, action: 'tx' },
   { name: 'tcp6', flows: 1, spec: IPV6_TCP, programs: ['min_tx', 'xdp_lb'], action: 'tx' },
   { name: 'syn_flood', flows: 1048576, spec: { ...IPV4_TCP, flags: TCP.SYN }, programs: PROGRAMS, action: 'tx' },
-  { name: 'not_ours', flows: 1, spec: { ...IPV4_TCP, to: '198.51.100.1' }, programs: ['min_tx', 'min_lb_ct', 'xdp_lb'], action: 'pass' },
+  {
+    name: 'not_ours',
+    flows: 1,
+    spec: { ...IPV4_TCP, to: '198.51.100.1' },
+    programs: ['min_tx', 'min_lb_ct', 'xdp_lb'],
+    action: 'pass',
+  },
 ];
 
 const bytesOf = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
-const benchObject = (name: string): string => fileURLToPath(new URL(`../../build/bench/${name}.bpf.o`, import.meta.url));
+const benchObject = (name: string): string =>
+  fileURLToPath(new URL(`../../build/bench/${name}.bpf.o`, import.meta.url));
 
 /** The same VIPs and eight backends on a ring of 65537 rows for both balancers. */
 async function setUp(room: number): Promise<{ path: PacketPath; floors: NativeObject }> {
@@ -58,7 +65,11 @@ async function setUp(room: number): Promise<{ path: PacketPath; floors: NativeOb
     path.backend(8 + number, `fd00:9::${20 + number}`, 2, number);
   }
   path.ring(1, 0, owners);
-  path.ring(2, 65537, owners.map((number) => 8 + number));
+  path.ring(
+    2,
+    65537,
+    owners.map((number) => 8 + number),
+  );
   path.service(1, VIP4, 80, 'tcp', 1, 0);
   path.service(2, VIP4, 80, 'udp', 1, 16);
   path.service(3, VIP6, 80, 'tcp', 2, 32);
@@ -90,7 +101,11 @@ function checkOne({ name, spec, action }: Case, program: NativeProgram, programN
   }
   const outer = spec.to.includes(':') ? 40 : 20;
   assert.equal(out.data.length, FRAME_SIZE + outer, `${name}: ${programName} encapsulates`);
-  assert.deepEqual(Buffer.from(out.data.subarray(14 + outer)), input.subarray(14), `${name}: ${programName} keeps the inner packet`);
+  assert.deepEqual(
+    Buffer.from(out.data.subarray(14 + outer)),
+    input.subarray(14),
+    `${name}: ${programName} keeps the inner packet`,
+  );
 }
 
 const grownBy = ({ spec, action }: Case, program: ProgramName): number =>
@@ -111,7 +126,13 @@ export async function microBench(rounds: number, room: number, log: (line: strin
   const hot = new BigUint64Array(path.maps.flowsHot);
 
   async function run(test: Case, program: ProgramName, repeat: number): Promise<number> {
-    const state = { template: packet(test.spec), counter: 0n, actions: new Uint8Array(64), sizeSum: 0n, restoreFailures: 0n };
+    const state = {
+      template: packet(test.spec),
+      counter: 0n,
+      actions: new Uint8Array(64),
+      sizeSum: 0n,
+      restoreFailures: 0n,
+    };
     const shape = { frameSize: FRAME_SIZE, flowMask: test.flows - 1, ipv6: test.spec.to.includes(':') ? 1 : 0 };
     stateMap.set(bytesOf(0), BenchState.encode({ ...state, ...shape }), 0);
     const { durationNs } = await wrapper.runMany(packet(test.spec), null, repeat, false);
@@ -163,4 +184,3 @@ export async function microBench(rounds: number, room: number, log: (line: strin
   path.close();
   return results;
 }
-

@@ -64,15 +64,14 @@ function codecOf(id: number, offset: number): { code: string; type: string } {
 }
 
 const enums = btf.types.filter((type) => type.kind === 'ENUM' && type.name !== '(anon)');
-const emitted = new Set(['abi', 'reason', 'family', 'backend_flag', 'flow_limit', 'flow_state']);
+const emitted = new Set(['abi', 'reason', 'family', 'backend_flag', 'flow_limit', 'flow_state', 'vip_filter_limit']);
 const section = (name: string): BtfType[] =>
   (btf.types.find((type) => type.kind === 'DATASEC' && type.name === name) ?? fail(`no section ${name}`)).vars?.map(
     (v) => typeOf(v.type_id),
   ) ?? [];
 
 function enumCode(type: BtfType): string {
-  const prefix =
-    type.name === 'flow_limit' || type.name === 'flow_state' ? 'FLOW_' : `${type.name.split('_')[0]?.toUpperCase()}_`;
+  const prefix = `${type.name.replace(/_(limit|state|flag)$/, '').toUpperCase()}_`;
   const rows = (type.values ?? []).map((v) => `  ${v.name.replace(prefix, '')}: ${v.val >>> 0},`);
   return `export const ${pascal(type.name)} = {\n${rows.join('\n')}\n} as const;\n`;
 }
@@ -162,7 +161,9 @@ function abi(): string {
     ),
     '} as const;',
     '',
-    ...(variables.length > 0 ? ['/** The switches in .rodata, set before load. */', 'export const Config = {', ...variables, '} as const;', ''] : []),
+    ...(variables.length > 0
+      ? ['/** The switches in .rodata, set before load. */', 'export const Config = {', ...variables, '} as const;', '']
+      : []),
   ].join('\n');
   const used = ['be16', 'be32', 'bytes', 'struct', 'u8', 'u16', 'u32', 'u64'].filter(
     (name) =>

@@ -9,7 +9,7 @@
 const volatile __u32 interface_slot = 0;
 /* Buckets per CPU - 1; a power of two - 1. */
 const volatile __u32 flow_bucket_mask = 0;
-/* New flows per CPU and service and window of 2^27 ns. */
+/* New flows per CPU, service and window of 2^FLOW_BUDGET_WINDOW_SHIFT ticks. */
 const volatile __u32 flow_budget_per_window = 0;
 /* Key of the flow table's index: random per load of the maps, node's own. */
 const volatile __u64 index_key[2] = {};

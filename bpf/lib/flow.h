@@ -57,6 +57,11 @@ static __always_inline struct flow_cold *flow_cold_of(const struct flow_place *p
 	return bpf_map_lookup_elem(&flows_cold, &index);
 }
 
+static __always_inline __u16 flow_seen(__u64 ticks)
+{
+	return ticks >> FLOW_SEEN_SHIFT;
+}
+
 static __always_inline enum flow_state flow_state_of(const struct flow_hot *flow)
 {
 	return flow->packets_state >> FLOW_STATE_SHIFT;
@@ -179,10 +184,10 @@ static __always_inline int flow_victim(const struct flow_bucket *bucket, __u16 n
 }
 
 /* The service's budget on this CPU, its count begun anew when the window is over. */
-static __always_inline struct flow_budget *flow_budget_of(__u16 service, __u64 now_ns)
+static __always_inline struct flow_budget *flow_budget_of(__u16 service, __u64 ticks)
 {
 	__u32 number = service;
-	__u32 window = now_ns >> FLOW_BUDGET_WINDOW_SHIFT;
+	__u32 window = ticks >> FLOW_BUDGET_WINDOW_SHIFT;
 	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &number);
 
 	if (budget && budget->window != window) {
@@ -192,9 +197,9 @@ static __always_inline struct flow_budget *flow_budget_of(__u16 service, __u64 n
 	return budget;
 }
 
-static __always_inline bool flow_budget_left(__u16 service, __u64 now_ns)
+static __always_inline bool flow_budget_left(__u16 service, __u64 ticks)
 {
-	struct flow_budget *budget = flow_budget_of(service, now_ns);
+	struct flow_budget *budget = flow_budget_of(service, ticks);
 
 	return budget && budget->inserted < flow_budget_per_window;
 }
@@ -231,12 +236,12 @@ static __always_inline void flow_write(const struct flow_place *place, const str
  * alone decides, now and for its next packets. True when it was written.
  */
 static __always_inline bool flow_insert(struct flow_place *place, const struct packet *pkt, __u16 service,
-					__u16 backend, __u64 now_ns)
+					__u16 backend, __u64 ticks)
 {
-	__u16 now = now_ns >> FLOW_SEEN_SHIFT;
+	__u16 now = flow_seen(ticks);
 	__u32 zero = 0;
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &zero);
-	struct flow_budget *budget = flow_budget_of(service, now_ns);
+	struct flow_budget *budget = flow_budget_of(service, ticks);
 
 	if (!stats || !budget)
 		return false;

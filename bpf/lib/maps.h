@@ -18,6 +18,18 @@ struct {
 	__uint(max_entries, 8192);
 } services SEC(".maps");
 
+/*
+ * One bit per hash of an address: 0 means no service has it, which most packets of a node learn here.
+ * Written by user space (mmap) before a service is; read once per packet. See service.h.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, VIP_FILTER_BITS / 64);
+} vip_filter SEC(".maps");
+
 /* A pool's ring. Written by the reconciler (mmap, one store); read on a flow-table miss. Bounded by pools. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -44,6 +44,13 @@ struct service_key {
 };
 _Static_assert(sizeof(struct service_key) == 20, "a hash key has no padding");
 
+/* vip_filter: bit (xor of the address words x VIP_FILTER_FACTOR mod 2^32) >> VIP_FILTER_SHIFT. */
+enum vip_filter_limit {
+	VIP_FILTER_BITS = 4096,
+	VIP_FILTER_SHIFT = 20,
+	VIP_FILTER_FACTOR = 0x9e3779,
+};
+
 struct service {
 	__u16 number; /* 0 only in the marker entry of a VIP */
 	__u16 pad;
@@ -86,12 +93,12 @@ struct backend {
 _Static_assert(sizeof(struct backend) == 64, "one cache line");
 
 enum flow_limit {
-	FLOW_WAYS = 4,		       /* flows a bucket holds: one cache line */
-	FLOW_SEEN_SHIFT = 29,	       /* `seen` counts 2^29 ns, about half a second; wraps after 9.8 hours */
-	FLOW_STATE_SHIFT = 27,	       /* packets_state: 5 bits of state above 27 bits of packets */
-	FLOW_BUDGET_WINDOW_SHIFT = 27, /* the new-flow budget is per 2^27 ns, 134 ms */
-	FLOW_BYTES_CARRY = 1U << 31,   /* hot bytes from here on are carried into the cold record */
-	FLOW_RECENT = 120,	       /* seen less than this ago (64 s): a new flow does not evict it */
+	FLOW_WAYS = 4,	       /* flows a bucket holds: one cache line */
+	FLOW_SEEN_SHIFT = 7,   /* `seen` counts 2^7 ticks: half a second at HZ=250; wraps after 9 hours */
+	FLOW_STATE_SHIFT = 27, /* packets_state: 5 bits of state above 27 bits of packets */
+	FLOW_BUDGET_WINDOW_SHIFT = 5, /* the new-flow budget is per 2^5 ticks: at HZ=250 128 ms */
+	FLOW_BYTES_CARRY = 1U << 31,  /* hot bytes from here on are carried into the cold record */
+	FLOW_RECENT = 120, /* seen less than this many units ago (a minute): a new flow does not evict it */
 };
 
 enum flow_state {
@@ -162,6 +169,7 @@ struct abi_anchor {
 	enum reason *reason;
 	enum family *family;
 	enum backend_flag *backend_flag;
+	enum vip_filter_limit *vip_filter_limit;
 	enum flow_limit *flow_limit;
 	enum flow_state *flow_state;
 };

@@ -41,6 +41,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("attachXdp", AttachXdp);
   add("synchronize", Synchronize);
   add("possibleCpus", PossibleCpus);
+  add("tickNs", TickNs);
   add("interfaceIndex", InterfaceIndex);
   add("mountBpffs", MountBpffs);
   add("setLog", SetLog);

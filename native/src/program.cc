@@ -78,6 +78,7 @@ Program::Program(const Napi::CallbackInfo& info) : Handle(info) {
   Napi::Object self = info.This().As<Napi::Object>();
   Fact(self, "name", Napi::String::New(env, name_));
   Fact(self, "id", Napi::Number::New(env, id_));
+  Fact(self, "fd", Napi::Number::New(env, fd_->number()));
   Fact(self, "tag", Napi::String::New(env, tag));
 }
 

@@ -7,6 +7,7 @@
 #include <linux/membarrier.h>
 #include <net/if.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "arguments.h"
 #include "job.h"
@@ -47,6 +48,15 @@ Result Wait() {
 
 Napi::Value Synchronize(const Napi::CallbackInfo& info) {
   return Start(info.Env(), "fairlead.synchronize", Wait);
+}
+
+// The coarse clock moves once per tick, so its resolution is the tick.
+Napi::Value TickNs(const Napi::CallbackInfo& info) {
+  timespec tick = {};
+  if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) < 0) {
+    return Throw(info.Env(), SystemFailure(errno, "read the length of a tick", "clock_getres", ""));
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(tick.tv_nsec));
 }
 
 Napi::Value PossibleCpus(const Napi::CallbackInfo& info) {

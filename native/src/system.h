@@ -8,6 +8,7 @@ namespace fairlead {
 
 Napi::Value Synchronize(const Napi::CallbackInfo& info);
 Napi::Value PossibleCpus(const Napi::CallbackInfo& info);
+Napi::Value TickNs(const Napi::CallbackInfo& info);
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info);
 
 }  // namespace fairlead

@@ -33,11 +33,17 @@ export const BackendFlag = {
   IPV6: 2,
 } as const;
 
+export const VipFilterLimit = {
+  BITS: 4096,
+  SHIFT: 20,
+  FACTOR: 10368889,
+} as const;
+
 export const FlowLimit = {
   WAYS: 4,
-  SEEN_SHIFT: 29,
+  SEEN_SHIFT: 7,
   STATE_SHIFT: 27,
-  BUDGET_WINDOW_SHIFT: 27,
+  BUDGET_WINDOW_SHIFT: 5,
   BYTES_CARRY: 2147483648,
   RECENT: 120,
 } as const;
@@ -71,30 +77,6 @@ export const Service = struct<Service>(16, {
   number: u16(0),
   pool: u32(4),
   countersStart: u32(8),
-});
-
-export interface FlowBudget {
-  window: number;
-  inserted: number;
-}
-export const FlowBudget = struct<FlowBudget>(8, {
-  window: u32(0),
-  inserted: u32(4),
-});
-
-export interface FlowStats {
-  misses: bigint;
-  inserts: bigint;
-  evictions: bigint;
-  overBudget: bigint;
-  bucketFull: bigint;
-}
-export const FlowStats = struct<FlowStats>(40, {
-  misses: u64(0),
-  inserts: u64(8),
-  evictions: u64(16),
-  overBudget: u64(24),
-  bucketFull: u64(32),
 });
 
 export interface RingRef {
@@ -185,13 +167,36 @@ export const Counters = struct<Counters>(32, {
   connections: u64(16),
 });
 
+export interface FlowBudget {
+  window: number;
+  inserted: number;
+}
+export const FlowBudget = struct<FlowBudget>(8, {
+  window: u32(0),
+  inserted: u32(4),
+});
+
+export interface FlowStats {
+  misses: bigint;
+  inserts: bigint;
+  evictions: bigint;
+  overBudget: bigint;
+  bucketFull: bigint;
+}
+export const FlowStats = struct<FlowStats>(40, {
+  misses: u64(0),
+  inserts: u64(8),
+  evictions: u64(16),
+  overBudget: u64(24),
+  bucketFull: u64(32),
+});
+
 export const FlowBucket = { size: 64 } as const;
 
 /** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
   services: { type: 1, keySize: 20, valueSize: 16, maxEntries: 8192, flags: 0 },
-  flow_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
-  flow_table_stats: { type: 6, keySize: 4, valueSize: 40, maxEntries: 1, flags: 0 },
+  vip_filter: { type: 2, keySize: 4, valueSize: 8, maxEntries: 64, flags: 1024 },
   pools: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
   ring_rows: { type: 2, keySize: 4, valueSize: 8, maxEntries: 2097152, flags: 1024 },
   backends: { type: 2, keySize: 4, valueSize: 64, maxEntries: 65536, flags: 1024 },
@@ -201,6 +206,8 @@ export const MapShape = {
   counters_base: { type: 2, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 1024 },
   outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 208, flags: 0 },
   service_outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 53248, flags: 0 },
+  flow_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
+  flow_table_stats: { type: 6, keySize: 4, valueSize: 40, maxEntries: 1, flags: 0 },
 } as const;
 
 /** The switches in .rodata, set before load. */

@@ -204,7 +204,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       else link.pin(join(directory, `${slot}-${mode}-${name}`));
       interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });
     }
-    const open = openMaps(maps);
+    const open = openMaps(maps, objectAt(objects, 0).program('flow_clock'));
     return { maps: open, interfaces, warnings, close: () => open.close() };
   } finally {
     for (const { link } of links) link.close();
@@ -213,11 +213,14 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
   }
 }
 
-const programOf = (objects: readonly NativeObject[], at: number): NativeProgram => {
+const objectAt = (objects: readonly NativeObject[], at: number): NativeObject => {
   const object = objects[at];
   if (!object) throw new FairleadError('invalid', 'start the packet path: no interface is configured');
-  return object.program('xdp_lb');
+  return object;
 };
+
+const programOf = (objects: readonly NativeObject[], at: number): NativeProgram =>
+  objectAt(objects, at).program('xdp_lb');
 
 /** Takes every program, link and map of Fairlead off this machine. Says what it removed. */
 export function detachAll(bpffs: string): string[] {

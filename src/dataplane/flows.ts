@@ -3,6 +3,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlowCold, FlowHot, FlowLimit } from './abi.gen.js';
 import type { Maps } from './maps.js';
+import { native } from './native.js';
 import { TopK } from './top-k.js';
 
 /** A flow, its records on all CPUs added up. Numbers name the service and backend as in the maps. */
@@ -18,7 +19,7 @@ export interface FlowRecord {
   readonly bytes: number;
   readonly state: number; // FlowState
   readonly firstNs: number; // CLOCK_MONOTONIC
-  readonly idleNs: number; // in steps of 2^29 ns
+  readonly idleNs: number; // in steps of about half a second
   readonly handshakeNs: number | null;
 }
 
@@ -50,8 +51,8 @@ const HOT_BACKEND = FlowHot.field.backend.offset / 2;
 const HOT_SEEN = FlowHot.field.seen.offset / 2;
 const PACKETS_MASK = 2 ** FlowLimit.STATE_SHIFT - 1;
 
-/** The time now as the hot records count it: 16 bits. */
-const seenNow = (): number => Number((process.hrtime.bigint() >> BigInt(FlowLimit.SEEN_SHIFT)) & 0xffffn);
+/** What `seen` counts in, ns. */
+const seenUnitNs = (): number => 2 ** FlowLimit.SEEN_SHIFT * native.tickNs();
 
 interface Table {
   readonly buckets: number; // per CPU
@@ -174,7 +175,7 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
     bytes,
     state: hot.packetsState >>> FlowLimit.STATE_SHIFT,
     firstNs,
-    idleNs: idle * 2 ** FlowLimit.SEEN_SHIFT,
+    idleNs: idle * seenUnitNs(),
     handshakeNs: measured ? Number(cold.handshakeNs) : null,
   };
 }
@@ -197,7 +198,7 @@ export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder,
       }
     }
   });
-  const now = seenNow();
+  const now = maps.seenNow();
   return top
     .sorted()
     .map((record) => readFlow(maps, table, record, now))
@@ -215,8 +216,8 @@ export async function countFlows(maps: Maps, idleMs: number): Promise<FlowCensus
   const table = tableOf(maps);
   const byBackend = new Uint32Array(65536);
   const byService = new Uint32Array(65536);
-  const idleUnits = (idleMs * 1e6) / 2 ** FlowLimit.SEEN_SHIFT;
-  const now = seenNow();
+  const idleUnits = (idleMs * 1e6) / seenUnitNs();
+  const now = maps.seenNow();
   let entries = 0;
   await inSlices(table.buckets, (bucket) => {
     for (let cpu = 0; cpu < table.cpus; cpu++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { MapShape } from './abi.gen.js';
-import { type NativeAddon, type NativeMap, type NativeObject, native } from './native.js';
+import { type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 
 export type MapName = keyof typeof MapShape;
 
@@ -31,14 +31,19 @@ export interface Maps {
   readonly flowsHot: ArrayBuffer;
   readonly flowsCold: ArrayBuffer;
   readonly countersBase: BigUint64Array;
+  readonly vipFilter: BigUint64Array;
   readonly cpus: number;
   readonly flowsPerCpu: number;
+  /** The time now as flow records count it, 16 bits; a unit is FlowLimit.SEEN_SHIFT ticks. */
+  seenNow(): number;
   close(): void;
 }
 
-/** Takes the maps of a loaded object, or those opened from their pins. */
-export function openMaps(handle: Readonly<Record<MapName, NativeMap>>, addon: NativeAddon = native): Maps {
-  const cpus = addon.possibleCpus();
+const NO_PACKET = new Uint8Array(14);
+
+/** Takes the maps of a loaded object, and its program flow_clock. */
+export function openMaps(handle: Readonly<Record<MapName, NativeMap>>, clock: NativeProgram): Maps {
+  const cpus = native.possibleCpus();
   return {
     handle,
     pools: new BigUint64Array(handle.pools.mmap()),
@@ -46,10 +51,13 @@ export function openMaps(handle: Readonly<Record<MapName, NativeMap>>, addon: Na
     backends: new Uint8Array(handle.backends.mmap()),
     flowsHot: handle.flows_hot.mmap(),
     flowsCold: handle.flows_cold.mmap(),
+    vipFilter: new BigUint64Array(handle.vip_filter.mmap()),
     countersBase: new BigUint64Array(handle.counters_base.mmap()),
     cpus,
     flowsPerCpu: handle.flows_cold.info.maxEntries / cpus,
+    seenNow: () => clock.run(NO_PACKET, null).retval,
     close: () => {
+      clock.close();
       for (const map of Object.values(handle)) map.close();
     },
   };

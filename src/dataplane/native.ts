@@ -124,6 +124,8 @@ export interface NativeAddon {
   /** Waits for an RCU grace period, off the main thread: afterwards no packet uses what was unlinked before the call. */
   synchronize(): Promise<void>;
   possibleCpus(): number;
+  /** Length of a tick (a jiffy), ns: 4,000,000 at HZ=250. */
+  tickNs(): number;
   /** 0 when there is no such interface in this process's network namespace. */
   interfaceIndex(name: string): number;
   /** Mounts bpffs at `path` (which exists) unless one is mounted there. True when it mounted. */

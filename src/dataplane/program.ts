@@ -22,8 +22,6 @@ export interface ProgramConfig {
 export const objectPath = (name: string): string =>
   fileURLToPath(new URL(`../../../build/bpf/${name}.bpf.o`, import.meta.url));
 
-const WINDOW_NS = 2 ** FlowLimit.BUDGET_WINDOW_SHIFT;
-
 function set<T>(object: NativeObject, variable: { readonly name: string } & Field<T>, value: T): void {
   const data = new Uint8Array(variable.size);
   variable.write(new DataView(data.buffer), 0, value);
@@ -52,7 +50,8 @@ export async function loadXdpLb(
     const indexKey = createHash('sha256').update('flow table index').update(config.ringKey).digest().subarray(0, 16);
     set(object, Config.interfaceSlot, interfaceSlot);
     set(object, Config.flowBucketMask, config.flowsPerCpu / FlowLimit.WAYS - 1);
-    set(object, Config.flowBudgetPerWindow, Math.max(1, Math.round((config.newFlowsPerSecond * WINDOW_NS) / 1e9)));
+    const windowNs = 2 ** FlowLimit.BUDGET_WINDOW_SHIFT * native.tickNs();
+    set(object, Config.flowBudgetPerWindow, Math.max(1, Math.round((config.newFlowsPerSecond * windowNs) / 1e9)));
     set(object, Config.indexKey, indexKey);
     set(object, Config.ringKey, config.ringKey);
     set(

@@ -35,7 +35,8 @@ function namesOf({ snapshot, numbering }: Applied): Names {
   return { services, backends };
 }
 
-const endpoint = (address: string, port: number): string => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
+const endpoint = (address: string, port: number): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 
 /** Monotonic nanoseconds to Unix milliseconds. */
 const wallOf = (ns: number): number => Math.round(Date.now() - (Number(process.hrtime.bigint()) - ns) / 1e6);
@@ -67,7 +68,9 @@ export async function queryFlows(maps: Maps, applied: Applied, query: FlowQuery)
     filter.service = number;
   }
   if (query.backend !== undefined) {
-    filter.backends = new Set([...names.backends].filter(([, name]) => name === query.backend).map(([number]) => number));
+    filter.backends = new Set(
+      [...names.backends].filter(([, name]) => name === query.backend).map(([number]) => number),
+    );
   }
   if (query.client !== undefined) {
     const client = new Uint8Array(16);

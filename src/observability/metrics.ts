@@ -23,14 +23,26 @@ const PREFIX = 'fairlead_';
 const SERIES_MAX = 20_000;
 
 const one = (value: number): Sample[] => [{ labels: {}, value }];
-const counter = (name: string, help: string, samples: readonly Sample[]): Family => ({ name, type: 'counter', help, samples });
-const gauge = (name: string, help: string, samples: readonly Sample[]): Family => ({ name, type: 'gauge', help, samples });
+const counter = (name: string, help: string, samples: readonly Sample[]): Family => ({
+  name,
+  type: 'counter',
+  help,
+  samples,
+});
+const gauge = (name: string, help: string, samples: readonly Sample[]): Family => ({
+  name,
+  type: 'gauge',
+  help,
+  samples,
+});
 
 async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Family[]> {
   const rows = await Promise.all(
     [...snapshot.services.values()].map(async ({ value }) => ({ value, status: await facts.service(value.name) })),
   );
-  const of = (pick: (status: { packets: number; bytes: number; connections: number; flows: number }) => number): Sample[] =>
+  const of = (
+    pick: (status: { packets: number; bytes: number; connections: number; flows: number }) => number,
+  ): Sample[] =>
     rows.map(({ value, status }) => ({ labels: { service: value.name }, value: status ? pick(status) : 0 }));
   return [
     gauge(
@@ -41,10 +53,26 @@ async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Fa
         value: 1,
       })),
     ),
-    counter('service_packets_total', 'Packets forwarded for the service.', of((s) => s.packets)),
-    counter('service_bytes_total', 'IP bytes forwarded for the service, before encapsulation.', of((s) => s.bytes)),
-    counter('service_connections_total', 'Flows begun: TCP by SYN, UDP by first packet.', of((s) => s.connections)),
-    gauge('service_flows', 'Live flows in the flow table.', of((s) => s.flows)),
+    counter(
+      'service_packets_total',
+      'Packets forwarded for the service.',
+      of((s) => s.packets),
+    ),
+    counter(
+      'service_bytes_total',
+      'IP bytes forwarded for the service, before encapsulation.',
+      of((s) => s.bytes),
+    ),
+    counter(
+      'service_connections_total',
+      'Flows begun: TCP by SYN, UDP by first packet.',
+      of((s) => s.connections),
+    ),
+    gauge(
+      'service_flows',
+      'Live flows in the flow table.',
+      of((s) => s.flows),
+    ),
   ];
 }
 
@@ -54,7 +82,8 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Fa
     for (const backend of snapshot.pools.get(service.pool)?.value.backends ?? []) {
       const labels = { service: service.name, pool: service.pool, backend: backend.name };
       const counts = facts.traffic(service.name, backend.name);
-      for (const name of Object.keys(traffic) as (keyof typeof traffic)[]) traffic[name].push({ labels, value: counts[name] });
+      for (const name of Object.keys(traffic) as (keyof typeof traffic)[])
+        traffic[name].push({ labels, value: counts[name] });
     }
   }
   const info: Sample[] = [];
@@ -112,7 +141,10 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
     counter(
       'drops_total',
       'Packets to a VIP that were not forwarded, by reason; service "" when none was known.',
-      (await facts.drops()).map(({ service, reason, packets }) => ({ labels: { service: service ?? '', reason }, value: packets })),
+      (await facts.drops()).map(({ service, reason, packets }) => ({
+        labels: { service: service ?? '', reason },
+        value: packets,
+      })),
     ),
     gauge('flow_table_entries', 'Records in the flow table, all CPUs.', one(entries)),
     gauge('flow_table_capacity', 'Records the flow table has room for, all CPUs.', one(capacity)),
@@ -121,12 +153,19 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
     counter('flow_table_evictions_total', 'Flows that made room for a new one.', one(evictions)),
     gauge('config_revision', 'Newest revision of the store.', one(status.store.revision)),
     gauge('config_applied_revision', 'Revision the kernel holds.', one(status.appliedRevision)),
-    gauge('config_apply_seconds', 'How long the last change took to reach the kernel.', one(facts.state().lastChangeMs / 1000)),
+    gauge(
+      'config_apply_seconds',
+      'How long the last change took to reach the kernel.',
+      one(facts.state().lastChangeMs / 1000),
+    ),
     gauge('store_connected', '1 while the store can be reached.', one(status.store.connected ? 1 : 0)),
     gauge(
       'bpf_program_info',
       'The program on each interface; always 1.',
-      status.interfaces.map(({ name, program, mode, tag }) => ({ labels: { program, interface: name, mode, tag }, value: 1 })),
+      status.interfaces.map(({ name, program, mode, tag }) => ({
+        labels: { program, interface: name, mode, tag },
+        value: 1,
+      })),
     ),
   ];
 }

@@ -6,7 +6,13 @@ import type { Applied, Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
 import type { Store } from '../controlplane/store.js';
 import { Reason } from '../dataplane/abi.gen.js';
-import { readFlowTableStats, readOutcomes, readServiceOutcomes, readTraffic, type Traffic } from '../dataplane/counters.js';
+import {
+  readFlowTableStats,
+  readOutcomes,
+  readServiceOutcomes,
+  readTraffic,
+  type Traffic,
+} from '../dataplane/counters.js';
 import type { Dataplane } from '../dataplane/dataplane.js';
 import { actionOf, REASON_NAMES } from '../dataplane/reasons.js';
 import { readRingRef, readRingRows } from '../dataplane/tables.js';
@@ -49,7 +55,12 @@ const LOOKED_UP: readonly number[] = [
   Reason.NO_HEADROOM,
 ];
 
-export function nodeFacts(identity: NodeIdentity, dataplane: Dataplane, reconciler: Reconciler, store: Store): NodeFacts {
+export function nodeFacts(
+  identity: NodeIdentity,
+  dataplane: Dataplane,
+  reconciler: Reconciler,
+  store: Store,
+): NodeFacts {
   const { maps, interfaces } = dataplane;
   const census = censusOf(maps);
   const limits = limitsOf(maps);
@@ -73,7 +84,9 @@ export function nodeFacts(identity: NodeIdentity, dataplane: Dataplane, reconcil
   async function service(name: string): Promise<ServiceStatus | null> {
     const numbers = numbersOf(name);
     if (!numbers) return null;
-    const parts = Array.from({ length: numbers.counters }, (_, slot) => readTraffic(maps, numbers.countersStart + slot));
+    const parts = Array.from({ length: numbers.counters }, (_, slot) =>
+      readTraffic(maps, numbers.countersStart + slot),
+    );
     return {
       ...sum(parts),
       flows: (await census()).byService[numbers.number] ?? 0,
@@ -156,7 +169,13 @@ export function nodeFacts(identity: NodeIdentity, dataplane: Dataplane, reconcil
       store: { kind: store.kind, revision: store.read().revision, connected: true },
       appliedRevision: state.revision,
       lastError: state.error,
-      interfaces: interfaces.map(({ name, mode, program, tag, slot }) => ({ name, mode, program, tag, packets: actions(slot) })),
+      interfaces: interfaces.map(({ name, mode, program, tag, slot }) => ({
+        name,
+        mode,
+        program,
+        tag,
+        packets: actions(slot),
+      })),
       flowTable: { capacity: maps.flowsPerCpu * maps.cpus, entries: (await census()).entries, ...stats },
     };
   }
@@ -170,7 +189,8 @@ export function nodeFacts(identity: NodeIdentity, dataplane: Dataplane, reconcil
     for (const [at, packets] of counts.entries()) {
       const number = Math.floor(at / Reason.COUNT);
       const name = number === 0 ? null : names.get(number);
-      if (packets > 0 && name !== undefined) found.push({ service: name, reason: REASON_NAMES[at % Reason.COUNT] ?? '', packets });
+      if (packets > 0 && name !== undefined)
+        found.push({ service: name, reason: REASON_NAMES[at % Reason.COUNT] ?? '', packets });
     }
     return found;
   }
@@ -189,7 +209,10 @@ export function nodeFacts(identity: NodeIdentity, dataplane: Dataplane, reconcil
     flows: (query) => queryFlows(maps, reconciler.state(), query),
     applied: (revision, timeoutMs) => reconciler.applied(revision, timeoutMs),
     admit({ services, pools }) {
-      const rows = pools.reduce((total, { members, ringSize: size }) => total + (members > 0 ? ringSize(members, size) : 0), 0);
+      const rows = pools.reduce(
+        (total, { members, ringSize: size }) => total + (members > 0 ? ringSize(members, size) : 0),
+        0,
+      );
       const members = pools.reduce((total, p) => total + p.members, 0);
       // A ring is replaced beside the old one, so the largest must fit once more.
       const largest = Math.max(0, ...pools.map((p) => (p.members > 0 ? ringSize(p.members, p.ringSize) : 0)));

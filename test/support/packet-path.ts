@@ -24,15 +24,28 @@ export interface PacketPath {
   readonly maps: Maps;
   readonly program: NativeProgram;
   /** Writes a backend that is reached over `interface` (1: lo, where test runs come in). */
-  backend(number: number, address: string, pool: number, slot: number, more?: { interface?: number; valid?: boolean }): void;
+  backend(
+    number: number,
+    address: string,
+    pool: number,
+    slot: number,
+    more?: { interface?: number; valid?: boolean },
+  ): void;
   ring(pool: number, start: number, owners: Uint16Array): void;
-  service(number: number, address: string, port: number, protocol: 'tcp' | 'udp', pool: number, countersStart: number): void;
+  service(
+    number: number,
+    address: string,
+    port: number,
+    protocol: 'tcp' | 'udp',
+    pool: number,
+    countersStart: number,
+  ): void;
   close(): void;
 }
 
 export async function openPacketPath(config: Partial<ProgramConfig> = {}): Promise<PacketPath> {
   const object: NativeObject = await loadXdpLb({ ...TEST_CONFIG, ...config }, 0, {});
-  const maps = openMaps(mapsOf(object));
+  const maps = openMaps(mapsOf(object), object.program('flow_clock'));
   const program = object.program('xdp_lb');
   object.close();
   return {

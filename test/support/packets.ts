@@ -93,7 +93,7 @@ export function ipv6Header(
 
 /** Ethernet in front of an IP packet. */
 export function frame(packet: Uint8Array, macs: Uint8Array = ETHERNET): Buffer {
-  const v6 = ((packet[0] ?? 0) >> 4) === 6;
+  const v6 = (packet[0] ?? 0) >> 4 === 6;
   return Buffer.concat([macs, Buffer.from(v6 ? '86dd' : '0800', 'hex'), packet]);
 }
 
@@ -103,6 +103,9 @@ export function packet(spec: PacketSpec): Buffer {
   const protocol = PROTOCOL[spec.protocol];
   const header = spec.from.includes(':')
     ? ipv6Header(spec.from, spec.to, protocol, segment.length, { trafficClass: spec.trafficClass ?? 0 })
-    : ipv4Header(spec.from, spec.to, protocol, segment.length, { tos: spec.trafficClass ?? 0, options: spec.options ?? 0 });
+    : ipv4Header(spec.from, spec.to, protocol, segment.length, {
+        tos: spec.trafficClass ?? 0,
+        options: spec.options ?? 0,
+      });
   return frame(Buffer.concat([header, segment]));
 }
