@@ -62,7 +62,7 @@ export function put<T extends { readonly name: string }>(
   document: unknown,
 ): readonly Change[] {
   const { draft, fields } = kind.read(named(document, name));
-  const { invalid, conflict } = kind.problems(snapshot, draft);
+  const { invalid, conflict } = kind.problems(snapshot, { ...draft, name }); // even when the document says another
   refuse(`${kind.noun} "${name}"`, { invalid: [...fields, ...otherName(draft, name), ...invalid], conflict });
   const value = kind.stored(draft as T);
   return isDeepStrictEqual(kind.all(snapshot).get(name)?.value, value) ? [] : [kind.change(name, value)];

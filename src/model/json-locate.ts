@@ -43,7 +43,7 @@ function offsetsOf(text: string): Map<string, number> {
   const expected = (what: string): FairleadError => {
     const { line, column } = placeOf(text, start);
     const got =
-      start >= text.length ? 'the end of the file' : JSON.stringify(text.slice(start, start + 20).split('\n')[0]);
+      start >= text.length ? 'the end of the text' : JSON.stringify(text.slice(start, start + 20).split('\n')[0]);
     return new FairleadError('damaged', `line ${line} column ${column}: got ${got}; wanted ${what}`);
   };
   const list = (close: string, member: (first: string, index: number) => void): void => {
@@ -71,7 +71,7 @@ function offsetsOf(text: string): Map<string, number> {
   };
 
   value(next(), '');
-  if (next() !== '' || start < text.length) throw expected('the end of the file');
+  if (next() !== '' || start < text.length) throw expected('the end of the text');
   return offsets;
 }
 
