@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { listenApi } from '../../src/api/listen.js';
 import { setup } from './api-setup.js';
@@ -23,7 +24,7 @@ function send(
 ): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
     const headers = body === '' ? {} : { 'content-type': 'application/json' };
-    const sent = request({ ...target, method, path, headers }, (response) => {
+    const sent = request({ ...target, agent: false, method, path, headers }, (response) => {
       let text = '';
       response.setEncoding('utf8').on('data', (part: string) => (text += part));
       response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }));
@@ -44,7 +45,9 @@ test('api listen: serves on a Unix socket of mode 0660 and takes it away at the 
   assert.equal(existsSync(socket), false);
 });
 
-test('api listen: serves the same on loopback TCP, and closes with a connection open', async (t) => {
+test('api listen: serves the same on loopback TCP, and closes with a request half sent', {
+  timeout: 20_000,
+}, async (t) => {
   const { app } = setup(t);
   const socket = socketPath(t);
   const { port } = await listenApi(app, { socket, listen: '127.0.0.1:0' });
@@ -52,9 +55,17 @@ test('api listen: serves the same on loopback TCP, and closes with a connection 
   const tcp = { host: '127.0.0.1', port };
   assert.equal((await send(tcp, 'PUT', '/api/v1/pools/web', '{}')).status, 201);
   assert.equal((await send({ socketPath: socket }, 'GET', '/api/v1/pools/web')).status, 200);
-  const idle = request({ ...tcp, path: '/livez' }); // never ended
-  const ended = new Promise((resolve) => idle.on('error', resolve));
-  idle.flushHeaders();
+  const open = request({
+    ...tcp,
+    agent: false,
+    method: 'PUT',
+    path: '/api/v1/pools/web',
+    headers: { 'content-length': 10, 'content-type': 'application/json' },
+  });
+  const ended = new Promise((resolve) => open.on('error', resolve));
+  open.flushHeaders(); // and never the body
+  await once((await once(open, 'socket'))[0], 'connect');
+  assert.equal((await send(tcp, 'GET', '/livez')).status, 200); // accepted after it
   await app.close();
   assert.ok((await ended) instanceof Error);
   await assert.rejects(send(tcp, 'GET', '/livez'), { code: 'ECONNREFUSED' });
@@ -83,8 +94,7 @@ test('api listen: the socket of a killed daemon is replaced', async (t) => {
 });
 
 test('api listen: a file that is not a socket is left alone', async (t) => {
-  const path = join(mkdtempSync(join(tmpdir(), 'fairlead-api-')), 'precious');
-  t.after(() => rmSync(path, { force: true }));
+  const path = dirname(socketPath(t));
   writeFileSync(path, 'text');
   await assert.rejects(listenApi(setup(t).app, { socket: path, listen: null }), {
     code: 'busy',
