@@ -37,3 +37,8 @@ export class FairleadError extends Error {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The errno name of a failed system call ('ENOENT'), or undefined for any other thrown value. */
+export function errnoOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { customAlphabet } from 'nanoid';
+import { get, type Kind, patch, put, remove } from '../controlplane/commands.js';
+import { isRecord, type TSchema } from '../model/check.js';
+import { FairleadError } from '../model/errors.js';
+import type { Snapshot, Stored } from '../model/objects.js';
+import { answered, describe, pageOf, without } from './describe.js';
+import { page } from './page.js';
+import { checkPreconditions, etagOf } from './preconditions.js';
+import { ListQuery, NoQuery, WriteQuery } from './query.js';
+import { type Api, write } from './write.js';
+
+/** One kind of object under a path of its own. */
+export interface Collection<T extends { readonly name: string }> {
+  readonly path: string; // '/services'
+  readonly kind: Kind<T>;
+  readonly schema: TSchema;
+  status(value: T): object | null;
+}
+
+type Write = { Params: { name: string }; Querystring: WriteQuery; Body: unknown };
+
+// Names are lower case: the usual alphabet of nanoid is not one.
+const newName = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 16);
+
+/** Adds list, create, read, replace, patch and delete for one kind of object. */
+export function objectRoutes<T extends { readonly name: string }>(
+  app: FastifyInstance,
+  api: Api,
+  { path, kind, schema, status }: Collection<T>,
+): void {
+  const { noun } = kind;
+  const one = `${path}/:name`;
+  const common = { tag: `${noun}s`, answer: answered(schema) };
+  const byName = { ...common, query: WriteQuery, path: ['name'] };
+  const shown = (stored: Stored<T>) => ({ ...stored.value, revision: stored.revision, status: status(stored.value) });
+  const answer = (reply: FastifyReply, snapshot: Snapshot, name: string, query: WriteQuery) =>
+    sendObject(reply, shown(get(kind, snapshot, name)), query);
+
+  app.get<{ Querystring: ListQuery }>(
+    path,
+    {
+      schema: describe({
+        ...common,
+        summary: `List ${noun}s by name`,
+        query: ListQuery,
+        answer: pageOf(common.answer),
+      }),
+    },
+    async ({ query }) => {
+      const { items, nextCursor } = page(kind.all(api.store.read()), query);
+      return { items: items.map(shown), nextCursor };
+    },
+  );
+
+  app.post<Write>(
+    path,
+    {
+      schema: describe({
+        ...common,
+        summary: `Create a ${noun}; without a name it gets one`,
+        query: WriteQuery,
+        body: nameless(schema),
+        status: 201,
+      }),
+    },
+    async (request, reply) => {
+      const { body, query } = request;
+      const name = isRecord(body) && typeof body.name === 'string' ? body.name : newName();
+      const snapshot = await write(api, query, (now) => {
+        const current = kind.all(now).get(name);
+        checkPreconditions(request, current);
+        const changes = put(kind, now, name, body);
+        if (current !== undefined) throw taken(noun, name);
+        return changes;
+      });
+      created(request, reply, `${request.routeOptions.url}/${name}`);
+      return answer(reply, snapshot, name, query);
+    },
+  );
+
+  app.get<{ Params: { name: string } }>(
+    one,
+    { schema: describe({ ...byName, summary: `Show a ${noun}`, query: NoQuery }) },
+    async ({ params }, reply) => answer(reply, api.store.read(), params.name, {}),
+  );
+
+  app.put<Write>(
+    one,
+    { schema: describe({ ...byName, summary: `Create or replace a ${noun}`, body: nameless(schema) }) },
+    async (request, reply) => {
+      const { params, query, body } = request;
+      let isNew = false;
+      const snapshot = await write(api, query, (now) => {
+        const current = kind.all(now).get(params.name);
+        isNew = current === undefined;
+        checkPreconditions(request, current);
+        return put(kind, now, params.name, body);
+      });
+      if (isNew) created(request, reply, request.url.split('?')[0] ?? '');
+      return answer(reply, snapshot, params.name, query);
+    },
+  );
+
+  app.patch<Write>(
+    one,
+    {
+      schema: describe({
+        ...byName,
+        summary: `Merge a patch (RFC 7396) into a ${noun}`,
+        body: without(schema, () => true),
+      }),
+    },
+    async (request, reply) => {
+      const { params, query, body } = request;
+      const snapshot = await write(api, query, (now) => {
+        checkPreconditions(request, get(kind, now, params.name));
+        return patch(kind, now, params.name, body);
+      });
+      return answer(reply, snapshot, params.name, query);
+    },
+  );
+
+  app.delete<Write>(
+    one,
+    {
+      schema: describe({
+        summary: `Delete a ${noun}`,
+        tag: common.tag,
+        query: WriteQuery,
+        path: ['name'],
+        status: 204,
+      }),
+    },
+    async (request, reply) => {
+      const { params, query } = request;
+      await write(api, query, (now) => {
+        checkPreconditions(request, get(kind, now, params.name));
+        return remove(kind, now, params.name);
+      });
+      return reply.code(204).send();
+    },
+  );
+}
+
+/** The schema of a body whose name may be left out. */
+export function nameless(schema: TSchema): TSchema {
+  return without(schema, (field) => field === 'name');
+}
+
+/** Answers an object with its ETag; a dry run has none, nothing has that revision. */
+export function sendObject<T extends { readonly revision: number }>(
+  reply: FastifyReply,
+  object: T,
+  query: WriteQuery,
+): T {
+  if (query.dryRun !== true) reply.header('etag', etagOf(object.revision));
+  return object;
+}
+
+/** Marks the answer as that of a new object: 201 and Location. A dry run made nothing and stays 200. */
+export function created(
+  request: FastifyRequest<{ Querystring: WriteQuery }>,
+  reply: FastifyReply,
+  location: string,
+): void {
+  if (request.query.dryRun !== true) reply.code(201).header('location', location);
+}
+
+function taken(noun: string, name: string): FairleadError {
+  const detail = `${noun} "${name}" exists already`;
+  return new FairleadError('conflict', detail, [{ pointer: '/name', detail }]);
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Change, Store } from '../controlplane/store.js';
+import { applyChanges } from '../controlplane/store-core.js';
+import { FairleadError, messageOf } from '../model/errors.js';
+import type { Snapshot } from '../model/objects.js';
+import type { NodeView } from './node.js';
+import type { WriteQuery } from './query.js';
+
+/** What every route works on. */
+export interface Api {
+  readonly store: Store;
+  readonly node: NodeView;
+}
+
+const appliedTimeoutMs = 10_000;
+
+/**
+ * Runs one write and answers the snapshot that holds it. With `dryRun` nothing is stored: the snapshot is what it would be,
+ * its revision too if nobody else writes. With `wait` it resolves when the kernel has the snapshot; throws 'unavailable' when
+ * that does not happen in time, and says that the write is stored all the same.
+ */
+export async function write(
+  { store, node }: Api,
+  query: WriteQuery,
+  decide: (snapshot: Snapshot) => readonly Change[],
+): Promise<Snapshot> {
+  const admitted = (snapshot: Snapshot): readonly Change[] => {
+    const changes = decide(snapshot);
+    if (changes.length > 0) node.admit(demandOf(applyChanges(snapshot, changes)));
+    return changes;
+  };
+  if (query.dryRun === true) {
+    const now = store.read();
+    const changes = admitted(now);
+    return changes.length > 0 ? applyChanges(now, changes) : now;
+  }
+  const snapshot = await store.update(admitted);
+  if (query.wait === 'applied') {
+    try {
+      await node.applied(snapshot.revision, appliedTimeoutMs);
+    } catch (error) {
+      const text = `revision ${snapshot.revision} is stored, but not applied: ${messageOf(error)}`;
+      throw new FairleadError('unavailable', text, [], { cause: error });
+    }
+  }
+  return snapshot;
+}
+
+function demandOf({ services, pools }: Snapshot): Parameters<NodeView['admit']>[0] {
+  const each = [...pools.values()].map(({ value }) => ({
+    name: value.name,
+    members: value.backends.length,
+    ringSize: value.ring.size,
+  }));
+  return { services: services.size, pools: each };
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Reading, reader, Type } from '../model/check.js';
+import { FairleadError, type FieldError, messageOf } from '../model/errors.js';
+import { parseJson } from '../model/json-locate.js';
+import type { Pool, Service, Snapshot, Stored } from '../model/objects.js';
+import { readPool, readService } from '../model/schema.js';
+import { type Problems, poolProblems, serviceProblems } from '../model/validate.js';
+
+const revision = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+
+// Each object is its document with its revision beside the fields: what the API shows, without status.
+const StateBody = Type.Object(
+  {
+    format: Type.Literal(1),
+    revision,
+    hashKey: Type.String({ pattern: '^[0-9a-f]{32}$', description: '32 hex digits' }),
+    services: Type.Array(Type.Object({ revision })),
+    pools: Type.Array(Type.Object({ revision })),
+  },
+  { additionalProperties: false },
+);
+
+interface State {
+  readonly revision: number;
+  readonly hashKey: string;
+  readonly services: readonly { readonly revision: number }[];
+  readonly pools: readonly { readonly revision: number }[];
+}
+
+const readState = reader<State>(StateBody);
+
+/** The text of a state file, format 1: the whole snapshot, for people to read too. */
+export function formatState({ revision, hashKey, services, pools }: Snapshot): string {
+  const list = (objects: ReadonlyMap<string, Stored<object>>) =>
+    [...objects]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, stored]) => ({ ...stored.value, revision: stored.revision }));
+  const state = { format: 1, revision, hashKey, services: list(services), pools: list(pools) };
+  return `${JSON.stringify(state, null, 2)}\n`;
+}
+
+/** The snapshot in the text of a state file. Throws 'damaged' that names `path`, line, column and field of the first problem. */
+export function parseState(text: string, path: string): Snapshot {
+  let json: ReturnType<typeof parseJson>;
+  try {
+    json = parseJson(text);
+  } catch (error) {
+    throw new FairleadError('damaged', `read "${path}": ${messageOf(error)}; the file is left as it is`);
+  }
+  const refuse = (fields: readonly FieldError[]): void => {
+    const [first] = fields;
+    if (first === undefined) return;
+    const { line, column } = json.at(first.pointer);
+    const where = `line ${line} column ${column}: ${first.pointer || 'the document'}`;
+    throw new FairleadError('damaged', `read "${path}": ${where}: ${first.detail}; the file is left as it is`, fields);
+  };
+
+  const { draft, fields } = readState(json.value);
+  refuse(fields);
+  const state = draft as State;
+  const { pools, services } = state;
+  const bare: Snapshot = { revision: state.revision, hashKey: state.hashKey, services: new Map(), pools: new Map() };
+  const withPools = { ...bare, pools: readAll<Pool>(bare, pools, '/pools', readPool, poolProblems, refuse) };
+  return {
+    ...withPools,
+    services: readAll<Service>(withPools, services, '/services', readService, serviceProblems, refuse),
+  };
+}
+
+function readAll<T extends { readonly name: string }>(
+  snapshot: Snapshot,
+  items: readonly { readonly revision: number }[],
+  pointer: string,
+  read: (input: unknown) => Reading<T>,
+  check: (snapshot: Snapshot, draft: Reading<T>['draft']) => Problems,
+  refuse: (fields: readonly FieldError[]) => void,
+): ReadonlyMap<string, Stored<T>> {
+  const objects = new Map<string, Stored<T>>();
+  items.forEach(({ revision: own, ...document }, i) => {
+    const { draft, fields } = read(document);
+    const { invalid, conflict } = check(snapshot, draft);
+    const value = draft as T;
+    const twice = objects.has(value.name) ? [{ pointer: '/name', detail: `"${value.name}" is here twice` }] : [];
+    const late =
+      own > snapshot.revision
+        ? [{ pointer: '/revision', detail: `${own} is later than the file's ${snapshot.revision}` }]
+        : [];
+    const all = [...fields, ...invalid, ...conflict, ...twice, ...late];
+    refuse(all.map((field) => ({ pointer: `${pointer}/${i}${field.pointer}`, detail: field.detail })));
+    objects.set(value.name, { value, revision: own });
+  });
+  return objects;
+}

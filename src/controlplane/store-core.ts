@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+import { FairleadError } from '../model/errors.js';
+import type { Snapshot } from '../model/objects.js';
+import type { Change, Store } from './store.js';
+
+/** What a kind of store adds to the common part. */
+export interface Backing {
+  readonly kind: string;
+  readonly initial: Snapshot;
+  /** Makes the snapshot durable, or throws and leaves the one before in force. Never called twice at a time. */
+  persist(next: Snapshot): Promise<void>;
+  /** Gives up what the store holds; called once. */
+  release(): Promise<void>;
+}
+
+/** A store with one writer, this process: updates run one after the other, readers see a snapshot once it is durable. */
+export function createStore({ kind, initial, persist, release }: Backing): Store {
+  let current = initial;
+  let queue: Promise<unknown> = Promise.resolve();
+  let closing: Promise<void> | null = null;
+  const listeners = new Set<(snapshot: Snapshot) => void>();
+
+  const run = async (decide: (snapshot: Snapshot) => readonly Change[]): Promise<Snapshot> => {
+    const changes = decide(current);
+    if (changes.length === 0) return current;
+    const next = applyChanges(current, changes);
+    await persist(next);
+    current = next;
+    for (const listener of listeners) tell(listener, next);
+    return next;
+  };
+
+  return {
+    kind,
+    read: () => current,
+    update(decide) {
+      if (closing !== null) return Promise.reject(new FairleadError('unavailable', 'update the store: it is closed'));
+      const result = queue.then(() => run(decide));
+      queue = result.catch(() => undefined); // the caller has the error; the next update starts anew
+      return result;
+    },
+    watch(listener) {
+      const own = (snapshot: Snapshot) => listener(snapshot); // the same function may watch twice
+      listeners.add(own);
+      return () => void listeners.delete(own);
+    },
+    close() {
+      closing ??= queue.then(() => {
+        listeners.clear();
+        return release();
+      });
+      return closing;
+    },
+  };
+}
+
+/** The snapshot after these changes, which all get the next revision. Changes nothing. */
+export function applyChanges(snapshot: Snapshot, changes: readonly Change[]): Snapshot {
+  const revision = snapshot.revision + 1;
+  const services = new Map(snapshot.services);
+  const pools = new Map(snapshot.pools);
+  for (const change of changes) {
+    if (change.kind === 'service') set(services, change.name, change.value, revision);
+    else set(pools, change.name, change.value, revision);
+  }
+  return { ...snapshot, revision, services, pools };
+}
+
+function set<T>(objects: Map<string, { value: T; revision: number }>, name: string, value: T | null, revision: number) {
+  if (value === null) objects.delete(name);
+  else objects.set(name, { value, revision });
+}
+
+// The change is durable: a listener's bug must not look like a failed update to the writer. It surfaces as uncaught.
+function tell(listener: (snapshot: Snapshot) => void, snapshot: Snapshot): void {
+  try {
+    listener(snapshot);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import { parseAddress, whyNotUnicast } from './address.js';
+import { type Draft, defineFormat, type Reading, reader, Type } from './check.js';
+import type { Backend, Pool, Service } from './objects.js';
+
+defineFormat('unicast-address', whyNotUnicast);
+
+// Not strict about what follows: only what works today is here, anything else is refused as unknown.
+const closed = { additionalProperties: false };
+
+/** What a name looks like: a label that is safe in a path, a metric label and a file name. */
+export const Name = Type.String({
+  pattern: '^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$',
+  description: 'a name: 1 to 63 of a-z 0-9 . _ -, a letter or digit first and last',
+});
+
+const AddressText = Type.String({ format: 'unicast-address', description: 'an IPv4 or IPv6 unicast address' });
+
+/** Body of a backend. `name` may be left out where the path says it. */
+export const BackendBody = Type.Object(
+  {
+    name: Name,
+    address: AddressText,
+    weight: Type.Optional(Type.Integer({ minimum: 0, maximum: 256, default: 100, description: '0 takes no new flow' })),
+    state: Type.Optional(Type.Enum(['active', 'drain', 'disabled'], { default: 'active' })),
+  },
+  closed,
+);
+
+/** Body of a pool. `ring.size` 0 means chosen from the number of backends; else a prime. */
+export const PoolBody = Type.Object(
+  {
+    name: Name,
+    backends: Type.Optional(Type.Array(BackendBody, { default: [] })),
+    ring: Type.Optional(
+      Type.Object(
+        { size: Type.Optional(Type.Integer({ minimum: 0, maximum: 131071, default: 0 })) },
+        { ...closed, default: {} },
+      ),
+    ),
+  },
+  closed,
+);
+
+/** Body of a service. */
+export const ServiceBody = Type.Object(
+  {
+    name: Name,
+    address: AddressText,
+    port: Type.Integer({ minimum: 1, maximum: 65535 }),
+    protocol: Type.Enum(['tcp', 'udp']),
+    pool: Name,
+    forwarding: Type.Optional(Type.Enum(['ipip'], { default: 'ipip' })),
+    affinity: Type.Optional(Type.Enum(['flow'], { default: 'flow' })),
+  },
+  closed,
+);
+
+const checkService = reader<Service>(ServiceBody);
+const checkPool = reader<Pool>(PoolBody);
+const checkBackend = reader<Backend>(BackendBody);
+
+/** Reads a service document: defaults filled in, address canonical, every wrong field named. */
+export function readService(input: unknown): Reading<Service> {
+  const { draft, fields } = checkService(input);
+  return { draft: canonical(draft), fields };
+}
+
+/** Reads a pool document; the backends stay in the order of the document, so that pointers stay true. */
+export function readPool(input: unknown): Reading<Pool> {
+  const { draft, fields } = checkPool(input);
+  const backends = draft.backends?.map((each) => each && canonical(each));
+  return { draft: backends === undefined ? draft : { ...draft, backends }, fields };
+}
+
+/** Reads a backend document. */
+export function readBackend(input: unknown): Reading<Backend> {
+  const { draft, fields } = checkBackend(input);
+  return { draft: canonical(draft), fields };
+}
+
+function canonical<T extends Draft<Service> | Draft<Backend>>(draft: T): T {
+  return draft.address === undefined ? draft : { ...draft, address: parseAddress(draft.address).text };
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { assertProblem, webPool, withService, wwwService } from './api-setup.js';
+
+const www = '/api/v1/services/www';
+const web = '/api/v1/pools/web';
+const b1 = `${web}/backends/b1`;
+
+// Each row: what, where, the body, then every pointer with its exact detail.
+const bad: [name: string, path: string, body: unknown, errors: Record<string, string>][] = [
+  [
+    'a later forwarding',
+    www,
+    { ...wwwService, forwarding: 'gue' },
+    { '/forwarding': '"gue" is not supported by this version; use "ipip"' },
+  ],
+  [
+    'a later affinity',
+    www,
+    { ...wwwService, affinity: 'source' },
+    { '/affinity': '"source" is not supported by this version; use "flow"' },
+  ],
+  ['any port', www, { ...wwwService, port: 0 }, { '/port': '0 is out of range; use 1 to 65535' }],
+  ['a port as text', www, { ...wwwService, port: '80' }, { '/port': 'got a string; wanted an integer' }],
+  ['half a port', www, { ...wwwService, port: 80.5 }, { '/port': 'got the number 80.5; wanted an integer' }],
+  [
+    'an unknown protocol',
+    www,
+    { ...wwwService, protocol: 'sctp' },
+    { '/protocol': '"sctp" is not one of "tcp", "udp"' },
+  ],
+  [
+    'fields of later versions',
+    www,
+    { ...wwwService, allow: [], 'a/b': 1 },
+    { '/allow': 'unknown field "allow"', '/a~1b': 'unknown field "a/b"' },
+  ],
+  [
+    'nothing in it',
+    www,
+    {},
+    {
+      '/address': '"address" is missing',
+      '/port': '"port" is missing',
+      '/protocol': '"protocol" is missing',
+      '/pool': '"pool" is missing',
+    },
+  ],
+  ['an array', www, [], { '': 'got an array; wanted an object' }],
+  ['no body', www, undefined, { '': 'got nothing; wanted an object' }],
+  ['null', www, 'null', { '': 'got null; wanted an object' }],
+  ['a pool that is not there', www, { ...wwwService, pool: 'nope' }, { '/pool': 'pool "nope" does not exist' }],
+  [
+    'an IPv6 VIP over IPv4 backends',
+    www,
+    { ...wwwService, address: '2001:db8::1' },
+    { '/pool': 'pool "web" has IPv4 backends, the service is IPv6; this version needs one family' },
+  ],
+  [
+    'a loopback VIP',
+    www,
+    { ...wwwService, address: '127.0.0.1' },
+    { '/address': '127.0.0.1 is a loopback address; use a unicast one' },
+  ],
+  [
+    'a mapped VIP',
+    www,
+    { ...wwwService, address: '::ffff:192.0.2.1' },
+    { '/address': '"::ffff:192.0.2.1" is IPv4 mapped into IPv6; write it as 192.0.2.1' },
+  ],
+  [
+    'another name',
+    www,
+    { ...wwwService, name: 'xxx' },
+    { '/name': '"xxx" is not the name in the path, "www"; an object cannot be renamed' },
+  ],
+  [
+    'all of it, by itself and beside others',
+    www,
+    { address: 'x', port: 70000, protocol: 5, pool: 'nope', healthCheck: {} },
+    {
+      '/address': '"x" is not an IPv4 or IPv6 address',
+      '/port': '70000 is out of range; use 1 to 65535',
+      '/protocol': '5 is not one of "tcp", "udp"',
+      '/pool': 'pool "nope" does not exist',
+      '/healthCheck': 'unknown field "healthCheck"',
+    },
+  ],
+  [
+    'a name that is none',
+    '/api/v1/services/Www',
+    { ...wwwService, port: 81 },
+    { '/name': '"Www" is not a name: 1 to 63 of a-z 0-9 . _ -, a letter or digit first and last' },
+  ],
+  [
+    'health checks',
+    web,
+    { ...webPool, healthCheck: { type: 'tcp' } },
+    { '/healthCheck': 'unknown field "healthCheck"' },
+  ],
+  [
+    'a ring that is no prime',
+    web,
+    { ring: { size: 1000 } },
+    { '/ring/size': '1000 is not a ring size; use 0 or a prime from 251 to 131071' },
+  ],
+  [
+    'a small prime ring',
+    web,
+    { ring: { size: 241 } },
+    { '/ring/size': '241 is not a ring size; use 0 or a prime from 251 to 131071' },
+  ],
+  ['a huge ring', web, { ring: { size: 131101 } }, { '/ring/size': '131101 is out of range; use 0 to 131071' }],
+  ['more in the ring', web, { ring: { size: 251, seed: 1 } }, { '/ring/seed': 'unknown field "seed"' }],
+  ['backends by name', web, { backends: {} }, { '/backends': 'got an object; wanted an array' }],
+  [
+    'backends alike, in the order of the body',
+    web,
+    {
+      backends: [
+        { name: 'z', address: '10.0.0.1' },
+        { name: 'a', address: '10.0.0.1' },
+        { name: 'z', address: '10.0.0.3' },
+      ],
+    },
+    {
+      '/backends/1/address': '10.0.0.1 is the address of backend "z" already',
+      '/backends/2/name': 'backend "z" is in the pool already',
+    },
+  ],
+  [
+    'the other family',
+    web,
+    {
+      backends: [
+        { name: 'a', address: '2001:db8::1' },
+        { name: 'b', address: '10.0.0.1' },
+      ],
+    },
+    { '/backends/0/address': '2001:db8::1 is IPv6, service "www" is IPv4; this version needs one family' },
+  ],
+  [
+    'two families in a pool nobody uses',
+    '/api/v1/pools/free',
+    {
+      backends: [
+        { name: 'a', address: '2001:db8::1' },
+        { name: 'b', address: '10.0.0.1' },
+      ],
+    },
+    { '/backends/1/address': '10.0.0.1 is IPv4, the first backend is IPv6; this version needs one family' },
+  ],
+  [
+    'wrong things in several backends, a wrong one between right ones',
+    web,
+    {
+      backends: [{ name: 'a', address: '10.0.0.1', weight: 257 }, 5, { name: 'a', address: '10.0.0.1', port: 80 }],
+      ring: { size: 4 },
+    },
+    {
+      '/backends/0/weight': '257 is out of range; use 0 to 256',
+      '/backends/1': 'got the number 5; wanted an object',
+      '/backends/2/name': 'backend "a" is in the pool already',
+      '/backends/2/address': '10.0.0.1 is the address of backend "a" already',
+      '/backends/2/port': 'unknown field "port"',
+      '/ring/size': '4 is not a ring size; use 0 or a prime from 251 to 131071',
+    },
+  ],
+  ['a backend without name', web, { backends: [{ address: '10.0.0.1' }] }, { '/backends/0/name': '"name" is missing' }],
+  [
+    'a backend with a taken address',
+    b1,
+    { address: '10.0.0.2' },
+    { '/address': '10.0.0.2 is the address of backend "b2" already' },
+  ],
+  [
+    'a backend of the other family',
+    b1,
+    { address: '2001:db8::1' },
+    { '/address': '2001:db8::1 is IPv6, service "www" is IPv4; this version needs one family' },
+  ],
+  [
+    'a backend in a bad state',
+    b1,
+    { address: '10.0.0.1', state: 'down', weight: -1, name: 'b2' },
+    {
+      '/state': '"down" is not one of "active", "drain", "disabled"',
+      '/weight': '-1 is out of range; use 0 to 256',
+      '/name': '"b2" is not the name in the path, "b1"; an object cannot be renamed',
+    },
+  ],
+];
+
+for (const [name, path, body, errors] of bad) {
+  test(`api: ${name} is refused: ${Object.keys(errors)
+    .map((pointer) => pointer || 'the body')
+    .join(' ')}`, async (t) => {
+    const { call, store } = await withService(t);
+    const before = store.read();
+    const response = await call('PUT', path, body, body === undefined ? {} : { 'content-type': 'application/json' });
+    assertProblem(response, 400, 'invalid', Object.keys(errors));
+    const got = response
+      .json()
+      .errors.map(({ pointer, detail }: { pointer: string; detail: string }) => [pointer, detail]);
+    assert.deepEqual(Object.fromEntries(got), errors);
+    assert.equal(store.read(), before);
+  });
+}
+
+test('api: a VIP that belongs to another service is a conflict that names it', async (t) => {
+  const { call } = await withService(t);
+  const response = await call('PUT', '/api/v1/services/twin', wwwService);
+  assertProblem(response, 409, 'conflict', ['/address']);
+  assert.equal(response.json().errors[0].detail, 'tcp 192.0.2.10 port 80 belongs to service "www"');
+  assertProblem(await call('PUT', '/api/v1/services/twin', { ...wwwService, pool: 'nope' }), 400, 'invalid', [
+    '/address',
+    '/pool',
+  ]);
+  for (const other of [{ port: 81 }, { protocol: 'udp' }, { address: '192.0.2.11' }]) {
+    const name = Object.keys(other).join();
+    assert.equal((await call('PUT', `/api/v1/services/${name}`, { ...wwwService, ...other })).statusCode, 201);
+  }
+});
+
+test('api: many problems are all told', async (t) => {
+  const { call } = await withService(t);
+  const backends = Array.from({ length: 50 }, (_, i) => ({ name: `b${i}`, address: '127.0.0.1' }));
+  assertProblem(
+    await call('PUT', web, { backends }),
+    400,
+    'invalid',
+    backends.map((_, i) => `/backends/${i}/address`),
+  );
+});

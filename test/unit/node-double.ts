@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { FlowQuery, FlowView, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../../src/api/node.js';
+import { FairleadError } from '../../src/model/errors.js';
+
+/** A node without a kernel: knows what a test tells it, applies at once unless `stuck`, has room for `rooms` services. */
+export interface NodeDouble extends NodeView {
+  ready: boolean;
+  stuck: boolean;
+  rooms: number;
+  readonly known: {
+    readonly services: Map<string, ServiceStatus>;
+    readonly pools: Map<string, PoolStatus>;
+    flows: FlowView[];
+  };
+  readonly asked: {
+    flows: FlowQuery | null;
+    applied: number | null;
+    admitted: Parameters<NodeView['admit']>[0] | null;
+  };
+}
+
+export function nodeDouble(): NodeDouble {
+  const node: NodeDouble = {
+    ready: true,
+    stuck: false,
+    rooms: 4096,
+    known: { services: new Map(), pools: new Map(), flows: [] },
+    asked: { flows: null, applied: null, admitted: null },
+    status: async () => ({
+      ...nodeStatus,
+      ready: node.ready,
+      notReady: node.ready ? [] : ['eth0 is not attached', 'the store was not read'],
+    }),
+    service: (name) => node.known.services.get(name) ?? null,
+    pool: (name) => node.known.pools.get(name) ?? null,
+    async flows(query) {
+      node.asked.flows = query;
+      return node.known.flows;
+    },
+    drops: () => [{ service: null, reason: 'malformed', packets: 3 }],
+    async applied(revision) {
+      node.asked.applied = revision;
+      if (node.stuck) throw new FairleadError('unavailable', 'pool "web" has no room');
+    },
+    metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'fairlead_up 1\n' }),
+    admit(next) {
+      node.asked.admitted = next;
+      if (next.services > node.rooms) throw new FairleadError('full', `the service table holds ${node.rooms}`);
+    },
+  };
+  return node;
+}
+
+const nodeStatus: NodeStatus = {
+  node: 'edge-1',
+  version: '9.8.7',
+  startedAt: '2026-11-25T00:00:00Z',
+  ready: true,
+  notReady: [],
+  store: { kind: 'memory', revision: 0, connected: true },
+  appliedRevision: 0,
+  lastError: null,
+  interfaces: [],
+  flowTable: { capacity: 1, entries: 0, misses: 0, inserts: 0, evictions: 0, overBudget: 0, bucketFull: 0 },
+};
