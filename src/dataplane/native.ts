@@ -105,9 +105,21 @@ export interface NativeAddon {
   openMap(pin: string): NativeMap;
   openProgram(pin: string): NativeProgram;
   openLink(pin: string): NativeLink;
-  createMap(name: string, type: number, keySize: number, valueSize: number, maxEntries: number, flags: number): NativeMap;
+  createMap(
+    name: string,
+    type: number,
+    keySize: number,
+    valueSize: number,
+    maxEntries: number,
+    flags: number,
+  ): NativeMap;
   /** `netns` is the path of a network namespace, null for the process's own. Runs off the main thread with setns there. */
-  attachXdp(program: NativeProgram, interfaceName: string, netns: string | null, mode: 'native' | 'generic'): Promise<NativeLink>;
+  attachXdp(
+    program: NativeProgram,
+    interfaceName: string,
+    netns: string | null,
+    mode: 'native' | 'generic',
+  ): Promise<NativeLink>;
   /** Waits for an RCU grace period, off the main thread: afterwards no packet uses what was unlinked before the call. */
   synchronize(): Promise<void>;
   possibleCpus(): number;
