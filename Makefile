@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# bpf objects, the addon, TypeScript: each rebuilt only when what it is made of changed.
+CLANG ?= clang-19
+CLANG_FORMAT ?= clang-format-19
+BPF_CFLAGS := -g -O2 -mcpu=v3 -target bpf -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_HEADERS := $(wildcard bpf/lib/*.h)
+BPF_OBJECTS := $(patsubst bpf/%.c,build/bpf/%.bpf.o,$(wildcard bpf/*.c))
+BENCH_OBJECTS := $(patsubst bench/bpf/%.c,build/bench/%.bpf.o,$(wildcard bench/bpf/*.c))
+TS_SOURCES := $(shell find src test bench scripts -name '*.ts') tsconfig.json package.json
+
+.PHONY: all bpf native ts abi docs format clean
+all: bpf native ts
+
+bpf: $(BPF_OBJECTS) $(BENCH_OBJECTS)
+build/bpf/%.bpf.o: bpf/%.c $(BPF_HEADERS)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+build/bench/%.bpf.o: bench/bpf/%.c
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+-include native/native.mk
+native: native/build/Release/fairlead.node
+
+ts: dist/.built
+dist/.built: $(TS_SOURCES)
+	node_modules/.bin/tsc
+	@touch $@
+
+# Committed, and checked by the tests: run after a change of bpf/lib/types.h or maps.h.
+abi: build/bpf/xdp_lb.bpf.o ts
+	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o abi > src/dataplane/abi.gen.ts.new && mv src/dataplane/abi.gen.ts.new src/dataplane/abi.gen.ts
+docs: build/bpf/xdp_lb.bpf.o ts
+	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o docs > docs/maps.md.new && mv docs/maps.md.new docs/maps.md
+
+format:
+	$(CLANG_FORMAT) -i bpf/*.c bpf/lib/*.h native/src/*.cc native/src/*.h
+	node_modules/.bin/biome check --write .
+
+clean:
+	rm -rf build dist native/build

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The one way out: counts the packet under its reason and turns the reason into an action. */
+#ifndef FAIRLEAD_EXIT_H
+#define FAIRLEAD_EXIT_H
+
+#include "config.h"
+#include "maps.h"
+
+/* Per-CPU slots and no preemption while a program runs: a plain add is enough, here and for all counters. */
+static __always_inline void count_one(void *map, __u32 index)
+{
+	__u64 *packets = bpf_map_lookup_elem(map, &index);
+
+	if (packets)
+		(*packets)++;
+}
+
+/* `service` is 0 while it is not known; `interface` is where a redirected packet leaves. */
+static __always_inline int finish(enum reason reason, __u16 service, __u32 interface)
+{
+	count_one(&outcomes, interface_slot * REASON_COUNT + reason);
+	switch (reason) {
+	case REASON_FORWARDED:
+		return XDP_TX;
+	case REASON_REDIRECTED:
+		return bpf_redirect(interface, 0);
+	case REASON_NOT_IP:
+	case REASON_RUNT:
+	case REASON_NOT_OURS:
+		return XDP_PASS;
+	default:
+		count_one(&service_outcomes, service * REASON_COUNT + reason);
+		return reason == REASON_INTERNAL ? XDP_ABORTED : XDP_DROP;
+	}
+}
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Two hashes of the 5-tuple. flow_hash is quick, keyed per node, and only places a flow in the flow
+ * table. ring_hash decides the backend: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast
+ * short-input PRF", 2012) under the cluster's key, needed on a miss only.
+ */
+#ifndef FAIRLEAD_HASH_H
+#define FAIRLEAD_HASH_H
+
+#include "config.h"
+#include "parse.h"
+
+static __always_inline __u64 words(__be32 first, __be32 second)
+{
+	return (__u64)second << 32 | first;
+}
+
+static __always_inline __u64 ports_and_protocol(const struct packet *pkt)
+{
+	return (__u64)pkt->to.protocol << 32 | (__u64)pkt->to.port << 16 | pkt->from_port;
+}
+
+/* Multiply-xorshift rounds with odd constants of MurmurHash3's finaliser. */
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0xff51afd7ed558ccdULL;
+	return hash ^ hash >> 32;
+}
+
+static __always_inline __u64 flow_hash(const struct packet *pkt)
+{
+	__u64 hash = index_key[0];
+
+	if (pkt->to.family == FAMILY_IPV6) {
+		hash = mix(hash, words(pkt->from[0], pkt->from[1]));
+		hash = mix(hash, words(pkt->to.address[0], pkt->to.address[1]));
+		hash = mix(hash, words(pkt->from[2], pkt->from[3]));
+		hash = mix(hash, words(pkt->to.address[2], pkt->to.address[3]));
+	} else {
+		hash = mix(hash, words(pkt->from[0], pkt->to.address[0]));
+	}
+	hash = mix(hash, ports_and_protocol(pkt) ^ index_key[1]);
+	return mix(hash, index_key[0]);
+}
+
+struct sip {
+	__u64 v0, v1, v2, v3;
+};
+
+static __always_inline __u64 rotate_left(__u64 word, int bits)
+{
+	return word << bits | word >> (64 - bits);
+}
+
+static __always_inline void sip_round(struct sip *s)
+{
+	s->v0 += s->v1;
+	s->v1 = rotate_left(s->v1, 13) ^ s->v0;
+	s->v0 = rotate_left(s->v0, 32);
+	s->v2 += s->v3;
+	s->v3 = rotate_left(s->v3, 16) ^ s->v2;
+	s->v0 += s->v3;
+	s->v3 = rotate_left(s->v3, 21) ^ s->v0;
+	s->v2 += s->v1;
+	s->v1 = rotate_left(s->v1, 17) ^ s->v2;
+	s->v2 = rotate_left(s->v2, 32);
+}
+
+static __always_inline void sip_word(struct sip *s, __u64 word)
+{
+	s->v3 ^= word;
+	sip_round(s);
+	s->v0 ^= word;
+}
+
+/*
+ * SipHash-1-3 of, in packet order: source address, destination address (4 or 16 bytes each), source
+ * port, destination port (network order), protocol (one byte). The same bytes as src/ring/siphash.ts.
+ */
+static __always_inline __u64 ring_hash(const struct packet *pkt)
+{
+	struct sip s = {
+		.v0 = ring_key[0] ^ 0x736f6d6570736575ULL,
+		.v1 = ring_key[1] ^ 0x646f72616e646f6dULL,
+		.v2 = ring_key[0] ^ 0x6c7967656e657261ULL,
+		.v3 = ring_key[1] ^ 0x7465646279746573ULL,
+	};
+	__u64 size = 4 + 4 + 5;
+
+	if (pkt->to.family == FAMILY_IPV6) {
+		sip_word(&s, words(pkt->from[0], pkt->from[1]));
+		sip_word(&s, words(pkt->from[2], pkt->from[3]));
+		sip_word(&s, words(pkt->to.address[0], pkt->to.address[1]));
+		sip_word(&s, words(pkt->to.address[2], pkt->to.address[3]));
+		size = 16 + 16 + 5;
+	} else {
+		sip_word(&s, words(pkt->from[0], pkt->to.address[0]));
+	}
+	sip_word(&s, size << 56 | ports_and_protocol(pkt));
+	s.v2 ^= 0xff;
+	sip_round(&s);
+	sip_round(&s);
+	sip_round(&s);
+	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * All maps of the packet path. User space may set max_entries before load; the figures here are the
+ * defaults. Values that user space stores through mmap are written with aligned stores of 8 bytes.
+ */
+#ifndef FAIRLEAD_MAPS_H
+#define FAIRLEAD_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "types.h"
+
+/* VIPs. Written by the reconciler; read once per packet. Bounded by services + their addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct service_key);
+	__type(value, struct service);
+	__uint(max_entries, 8192);
+} services SEC(".maps");
+
+/* A pool's ring. Written by the reconciler (mmap, one store); read on a flow-table miss. Bounded by pools. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct ring_ref);
+	__uint(max_entries, 4096);
+} pools SEC(".maps");
+
+/* Rows of all rings, each ring in one piece. Written by the reconciler (mmap) where no packet looks yet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct ring_row);
+	__uint(max_entries, 1 << 21);
+} ring_rows SEC(".maps");
+
+/* Backends by number. Written by the reconciler (mmap); read once per packet. Bounded by u16 numbers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct backend);
+	__uint(max_entries, 1 << 16);
+} backends SEC(".maps");
+
+/* Flow table, hot half: CPU x buckets per CPU + bucket. Written per packet; read by user space through mmap.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_bucket);
+	__uint(max_entries, 1);
+} flows_hot SEC(".maps");
+
+/* Flow table, cold half: bucket x FLOW_WAYS + way. Written when a flow changes state; read through mmap. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct flow_cold);
+	__uint(max_entries, FLOW_WAYS);
+} flows_cold SEC(".maps");
+
+/* Traffic by service and member: counters_start + slot. Written per forwarded packet; read and zeroed by user
+ * space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct counters);
+	__uint(max_entries, 1 << 16);
+} counters SEC(".maps");
+
+/* What `counters` held when a service's range moved. Written and read by user space only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct counters);
+	__uint(max_entries, 1 << 16);
+} counters_base SEC(".maps");
+
+/* Packets by interface slot and reason: each packet once. Bounded by interfaces x REASON_COUNT. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 16 * REASON_COUNT);
+} outcomes SEC(".maps");
+
+/* Packets to a VIP that were not forwarded, by service number (0: service not known) and reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 4096 * REASON_COUNT);
+} service_outcomes SEC(".maps");
+
+/* New-flow budget by service number. Written on a miss; read by nobody else. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flow_budget);
+	__uint(max_entries, 4096);
+} flow_budgets SEC(".maps");
+
+/* One entry. Written on a miss; read by the metrics. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct flow_stats);
+	__uint(max_entries, 1);
+} flow_table_stats SEC(".maps");
+
+#endif

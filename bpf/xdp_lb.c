@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The packet path: parse, service, flow table, ring, encapsulate, count. docs/packet-path.md tells it
+ * in prose; each step below is one header in lib/.
+ */
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/types.h"
+#include "lib/config.h"
+#include "lib/maps.h"
+#include "lib/parse.h"
+#include "lib/hash.h"
+#include "lib/flow.h"
+#include "lib/ring.h"
+#include "lib/encap.h"
+#include "lib/exit.h"
+
+const struct abi_anchor abi_anchor __attribute__((used)) = {};
+
+static __always_inline struct backend *backend_of(__u32 number)
+{
+	struct backend *backend = bpf_map_lookup_elem(&backends, &number);
+
+	return backend && backend->flags & BACKEND_VALID ? backend : NULL;
+}
+
+/* A packet we cannot balance is dropped when it was meant for a VIP, and none of our business otherwise. */
+static __always_inline enum reason unless_ours(struct packet *pkt, enum reason reason)
+{
+	if (reason == REASON_NOT_IP || reason == REASON_RUNT || reason == REASON_NOT_OURS)
+		return reason;
+	pkt->to.port = 0;
+	pkt->to.protocol = 0;
+	return bpf_map_lookup_elem(&services, &pkt->to) ? reason : REASON_NOT_OURS;
+}
+
+static __always_inline void count_traffic(const struct service *service, const struct backend *to, __u32 size,
+					  bool begins)
+{
+	/* A flow may outlive its backend's membership: slot 0 counts those, so nobody else is credited. */
+	__u32 index = service->counters_start + (to->pool == service->pool ? to->slot : 0);
+	struct counters *count = bpf_map_lookup_elem(&counters, &index);
+
+	if (!count)
+		return;
+	count->packets++;
+	count->bytes += size;
+	count->connections += begins;
+}
+
+SEC("xdp")
+int xdp_lb(struct xdp_md *ctx)
+{
+	struct packet pkt = {};
+	enum reason reason = parse(ctx, &pkt);
+
+	if (reason != REASON_FORWARDED)
+		return finish(unless_ours(&pkt, reason), 0, 0);
+
+	bool syn = pkt.tcp_flags & TCP_SYN;
+	struct flow_place place;
+
+	flow_locate(&place, flow_hash(&pkt));
+	if (!syn)
+		flow_touch(&place);
+	struct service *service = bpf_map_lookup_elem(&services, &pkt.to);
+	if (!service)
+		return finish(REASON_NOT_OURS, 0, 0);
+
+	__u32 number = service->number;
+	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &number);
+	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &(__u32){0});
+	if (!place.bucket || !budget || !stats)
+		return finish(REASON_INTERNAL, number, 0);
+
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	struct backend *to = NULL;
+	bool begins = false;
+
+	flow_tag_service(&place, number);
+	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
+	if (!syn || !flow_over_budget(budget, now_ns))
+		to = backend_of(flow_lookup(&place, &pkt, now_ns >> FLOW_SEEN_SHIFT));
+	if (to) {
+		flow_count(&place, pkt.size, now_ns >> FLOW_SEEN_SHIFT);
+	} else {
+		__u16 chosen = ring_choose(&pkt, service->pool);
+
+		stats->misses++;
+		to = backend_of(chosen);
+		if (!to)
+			return finish(REASON_NO_BACKEND, number, 0);
+		bool inserted = flow_insert(&place, &pkt, number, chosen, budget, stats, now_ns);
+		begins = syn || (inserted && pkt.to.protocol == IPPROTO_UDP);
+	}
+
+	reason = to->flags & BACKEND_IPV6 ? encap_ipv6(ctx, &pkt, to, place.tag) : encap_ipv4(ctx, &pkt, to);
+	if (reason != REASON_FORWARDED)
+		return finish(reason, number, 0);
+	count_traffic(service, to, pkt.size, begins);
+	if (to->interface != ctx->ingress_ifindex)
+		reason = REASON_REDIRECTED;
+	return finish(reason, number, to->interface);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Counters, FlowStats, Reason } from './abi.gen.js';
+import type { Maps } from './maps.js';
+import type { NativeMap } from './native.js';
+
+/** Totals as numbers: exact up to 2^53. */
+export interface Traffic {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly connections: number;
+}
+
+const u32Key = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
+
+/** Adds up the CPUs' u64 values of each index of a per-CPU array, `words` u64 per CPU. */
+async function sumPerCpu(map: NativeMap, words: number, cpus: number): Promise<Float64Array> {
+  const { count, values } = await map.readAll();
+  const view = new BigUint64Array(values.buffer, values.byteOffset, values.byteLength / 8);
+  const sums = new Float64Array(count * words);
+  for (let index = 0, at = 0; index < count; index++) {
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      for (let word = 0; word < words; word++) {
+        const value = view[at++] ?? 0n;
+        if (value !== 0n) sums[index * words + word] = (sums[index * words + word] ?? 0) + Number(value);
+      }
+    }
+  }
+  return sums;
+}
+
+/** Traffic counted at one index of `counters`, over all CPUs, with what an earlier range of the service held. */
+export function readTraffic(maps: Maps, index: number): Traffic {
+  const value = maps.handle.counters.get(u32Key(index)) ?? new Uint8Array();
+  const base = Counters.decode(new Uint8Array(maps.countersBase.buffer, index * Counters.size, Counters.size));
+  let { packets, bytes, connections } = base;
+  for (let at = 0; at < value.length; at += Counters.size) {
+    const part = Counters.decode(value, at);
+    packets += part.packets;
+    bytes += part.bytes;
+    connections += part.connections;
+  }
+  return { packets: Number(packets), bytes: Number(bytes), connections: Number(connections) };
+}
+
+/** Sets an index to a total nobody is adding to: its base to `total`, the CPUs' counts to 0. */
+export function resetTraffic(maps: Maps, index: number, total: Traffic): void {
+  maps.handle.counters.set(u32Key(index), new Uint8Array(maps.handle.counters.slotSize), 0);
+  new Uint8Array(maps.countersBase.buffer, index * Counters.size, Counters.size).set(
+    Counters.encode({
+      packets: BigInt(total.packets),
+      bytes: BigInt(total.bytes),
+      connections: BigInt(total.connections),
+    }),
+  );
+}
+
+/** Packets by reason, for one interface slot. Their sum is the packets this program has seen there. */
+export function readOutcomes(maps: Maps, interfaceSlot: number): number[] {
+  return Array.from({ length: Reason.COUNT }, (_, reason) =>
+    readU64(maps.handle.outcomes, interfaceSlot * Reason.COUNT + reason),
+  );
+}
+
+function readU64(map: NativeMap, index: number): number {
+  const value = map.get(u32Key(index)) ?? new Uint8Array();
+  let sum = 0n;
+  for (const part of new BigUint64Array(value.slice().buffer)) sum += part;
+  return Number(sum);
+}
+
+/** Packets not forwarded, at service number x Reason.COUNT + reason; number 0: no service was known. */
+export function readServiceOutcomes(maps: Maps): Promise<Float64Array> {
+  return sumPerCpu(maps.handle.service_outcomes, 1, maps.cpus);
+}
+
+export type FlowTableStats = Readonly<Record<keyof FlowStats, number>>;
+
+export function readFlowTableStats(maps: Maps): FlowTableStats {
+  const value = maps.handle.flow_table_stats.get(u32Key(0)) ?? new Uint8Array();
+  const total = { misses: 0, inserts: 0, evictions: 0, overBudget: 0, bucketFull: 0 };
+  for (let at = 0; at < value.length; at += FlowStats.size) {
+    const part = FlowStats.decode(value, at);
+    for (const name of Object.keys(total) as (keyof FlowStats)[]) total[name] += Number(part[name]);
+  }
+  return total;
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings the packet path up on the node's interfaces, or takes over the one that is running.
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { FairleadError, messageOf } from '../model/errors.js';
+import { Abi, MapShape, Reason } from './abi.gen.js';
+import { type MapName, type Maps, mapEntries, mapsOf, openMaps } from './maps.js';
+import {
+  type NativeFailure,
+  type NativeLink,
+  type NativeMap,
+  type NativeObject,
+  type NativeProgram,
+  native,
+} from './native.js';
+import { loadXdpLb, type ProgramConfig } from './program.js';
+
+export type XdpMode = 'native' | 'generic';
+
+export interface InterfaceConfig {
+  readonly name: string;
+  readonly xdp: XdpMode | 'auto';
+}
+
+export interface DataplaneConfig extends ProgramConfig {
+  readonly interfaces: readonly InterfaceConfig[];
+  /** Where bpffs is, or is to be mounted; pins go below `fairlead/` there. */
+  readonly bpffs: string;
+}
+
+export interface AttachedInterface {
+  readonly name: string;
+  readonly slot: number; // row block in `outcomes`
+  readonly mode: XdpMode;
+  readonly program: string;
+  readonly tag: string;
+  readonly adopted: boolean; // its link was pinned by an earlier daemon
+}
+
+export interface Dataplane {
+  readonly maps: Maps;
+  readonly interfaces: readonly AttachedInterface[];
+  /** Sentences about what was not as wished: generic mode, a table made anew. */
+  readonly warnings: readonly string[];
+  /** Drops the handles; programs and maps stay, pinned. */
+  close(): void;
+}
+
+/** The directory of this ABI version's pins. */
+export const pinRoot = (bpffs: string): string => join(bpffs, 'fairlead', `v${Abi.VERSION}`);
+
+const isNative = (error: unknown): error is Error & NativeFailure => error instanceof Error && 'errno' in error;
+
+function prepareBpffs(bpffs: string): void {
+  mkdirSync(bpffs, { recursive: true });
+  native.mountBpffs(bpffs);
+  for (const part of ['maps', 'links']) mkdirSync(join(pinRoot(bpffs), part), { recursive: true });
+}
+
+/** Pinned maps that still have the wanted shape. One that has not is left out: it is made anew, and the ring decides until it fills. */
+function adoptMaps(config: DataplaneConfig, warnings: string[]): Partial<Record<MapName, NativeMap>> {
+  const entries = mapEntries(config, native.possibleCpus());
+  const adopted: Partial<Record<MapName, NativeMap>> = {};
+  for (const [name, shape] of Object.entries(MapShape) as [MapName, (typeof MapShape)[MapName]][]) {
+    const pin = join(pinRoot(config.bpffs), 'maps', name);
+    if (!existsSync(pin)) continue;
+    const map = native.openMap(pin);
+    const same =
+      map.info.type === shape.type &&
+      map.info.keySize === shape.keySize &&
+      map.info.valueSize === shape.valueSize &&
+      map.info.maxEntries === entries[name] &&
+      map.info.flags === shape.flags;
+    if (same) {
+      adopted[name] = map;
+    } else {
+      map.close();
+      warnings.push(`map "${name}" had another size: made anew, its content is lost`);
+    }
+  }
+  // The halves of the flow table belong together.
+  if (!adopted.flows_hot !== !adopted.flows_cold) {
+    adopted.flows_hot?.close();
+    adopted.flows_cold?.close();
+    delete adopted.flows_hot;
+    delete adopted.flows_cold;
+  }
+  return adopted;
+}
+
+/** Pins a new map over an old pin without a moment in which there is none. */
+function pinMap(path: string, map: NativeMap): void {
+  const fresh = `${path}.new`;
+  rmSync(fresh, { force: true });
+  map.pin(fresh);
+  renameSync(fresh, path);
+}
+
+/** What the name of a link's pin tells: the interface's slot in `outcomes`, and the mode, which the kernel does not say. */
+interface PinnedLink {
+  readonly pin: string;
+  readonly slot: number;
+  readonly mode: XdpMode;
+}
+
+function pinnedLinks(directory: string): Map<string, PinnedLink> {
+  const found = new Map<string, PinnedLink>();
+  for (const pin of readdirSync(directory)) {
+    const [, slot, mode, name] = /^(\d+)-(native|generic)-(.+)$/.exec(pin) ?? [];
+    if (name !== undefined) found.set(name, { pin: join(directory, pin), slot: Number(slot), mode: mode as XdpMode });
+  }
+  return found;
+}
+
+/** Interface slots outlive restarts, so that the counts of an interface stay its own. */
+function chooseSlots(pinned: ReadonlyMap<string, PinnedLink>, interfaces: readonly InterfaceConfig[]): number[] {
+  const limit = Math.floor(MapShape.outcomes.maxEntries / Reason.COUNT);
+  const used = new Set([...pinned.values()].map((link) => link.slot));
+  return interfaces.map(({ name }) => {
+    const known = pinned.get(name);
+    if (known) return known.slot;
+    const slot = Array.from({ length: limit }, (_, at) => at).find((at) => !used.has(at));
+    if (slot === undefined)
+      throw new FairleadError('full', `attach to "${name}": all ${limit} interface slots are taken`);
+    used.add(slot);
+    return slot;
+  });
+}
+
+/** The pinned link when it still holds this interface in a mode that is wanted; otherwise it is taken off. */
+function adoptLink(pinned: PinnedLink | undefined, wanted: InterfaceConfig): NativeLink | null {
+  if (!pinned) return null;
+  const link = native.openLink(pinned.pin);
+  const sameInterface = link.interfaceIndex !== 0 && link.interfaceIndex === native.interfaceIndex(wanted.name);
+  if (sameInterface && (wanted.xdp === 'auto' || wanted.xdp === pinned.mode)) return link;
+  if (link.interfaceIndex !== 0) link.detach();
+  link.close();
+  rmSync(pinned.pin);
+  return null;
+}
+
+async function attach(
+  program: NativeProgram,
+  wanted: InterfaceConfig,
+  warnings: string[],
+): Promise<[NativeLink, XdpMode]> {
+  if (wanted.xdp !== 'auto') return [await native.attachXdp(program, wanted.name, null, wanted.xdp), wanted.xdp];
+  try {
+    return [await native.attachXdp(program, wanted.name, null, 'native'), 'native'];
+  } catch (error) {
+    // Someone else's program is there: generic mode would not help and would hide it.
+    if (isNative(error) && (error.code === 'EBUSY' || error.code === 'EEXIST')) throw error;
+    const link = await native.attachXdp(program, wanted.name, null, 'generic');
+    warnings.push(`interface "${wanted.name}" runs generic XDP, several times slower: ${messageOf(error)}`);
+    return [link, 'generic'];
+  }
+}
+
+/**
+ * Loads, attaches and pins xdp_lb on every interface of the configuration, reusing what is pinned there. All programs
+ * are loaded and all new links made before anything is pinned or replaced: a failure leaves the machine as it was.
+ */
+export async function openDataplane(config: DataplaneConfig): Promise<Dataplane> {
+  for (const { name } of config.interfaces) {
+    if (native.interfaceIndex(name) === 0) {
+      throw new FairleadError('invalid', `attach xdp_lb to "${name}": no such interface in this network namespace`);
+    }
+  }
+  prepareBpffs(config.bpffs);
+  const warnings: string[] = [];
+  const directory = join(pinRoot(config.bpffs), 'links');
+  const pinned = pinnedLinks(directory);
+  const slots = chooseSlots(pinned, config.interfaces);
+  const adopted = adoptMaps(config, warnings);
+  const objects: NativeObject[] = [];
+  const links: { link: NativeLink; mode: XdpMode; adopted: boolean }[] = [];
+  try {
+    let reuse = adopted;
+    for (const slot of slots) {
+      const object = await loadXdpLb(config, slot, reuse);
+      objects.push(object);
+      if (reuse === adopted) reuse = mapsOf(object);
+    }
+    const maps = reuse as Record<MapName, NativeMap>;
+    for (const [at, wanted] of config.interfaces.entries()) {
+      const known = pinned.get(wanted.name);
+      const link = adoptLink(known, wanted);
+      const program = programOf(objects, at);
+      if (link && known) links.push({ link, mode: known.mode, adopted: true });
+      else {
+        const [made, mode] = await attach(program, wanted, warnings);
+        links.push({ link: made, mode, adopted: false });
+      }
+    }
+    for (const name of Object.keys(MapShape) as MapName[]) {
+      if (!adopted[name]) pinMap(join(pinRoot(config.bpffs), 'maps', name), maps[name]);
+    }
+    const interfaces: AttachedInterface[] = [];
+    for (const [at, { link, mode, adopted: old }] of links.entries()) {
+      const name = config.interfaces[at]?.name ?? '';
+      const slot = slots[at] ?? 0;
+      const program = programOf(objects, at);
+      if (old) await link.update(program, null);
+      else link.pin(join(directory, `${slot}-${mode}-${name}`));
+      interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });
+    }
+    const open = openMaps(maps);
+    return { maps: open, interfaces, warnings, close: () => open.close() };
+  } finally {
+    for (const { link } of links) link.close();
+    for (const object of objects) object.close();
+    for (const map of Object.values(adopted)) map?.close();
+  }
+}
+
+const programOf = (objects: readonly NativeObject[], at: number): NativeProgram => {
+  const object = objects[at];
+  if (!object) throw new FairleadError('invalid', 'start the packet path: no interface is configured');
+  return object.program('xdp_lb');
+};
+
+/** Takes every program, link and map of Fairlead off this machine. Says what it removed. */
+export function detachAll(bpffs: string): string[] {
+  const root = join(bpffs, 'fairlead');
+  const removed: string[] = [];
+  for (const version of existsSync(root) ? readdirSync(root) : []) {
+    const links = join(root, version, 'links');
+    for (const pin of existsSync(links) ? readdirSync(links) : []) {
+      const link = native.openLink(join(links, pin));
+      link.detach();
+      link.close();
+      removed.push(`link ${pin}`);
+    }
+  }
+  rmSync(root, { recursive: true, force: true });
+  return removed;
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createHash } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { Config, FlowLimit, MapShape } from './abi.gen.js';
+import type { Field } from './codec.js';
+import { type MapName, mapEntries } from './maps.js';
+import { type NativeMap, type NativeObject, native } from './native.js';
+
+/** What the packet path is told before it is loaded. Addresses: 4 and 16 bytes, as on the wire. */
+export interface ProgramConfig {
+  readonly flowsPerCpu: number;
+  /** New flows remembered per second, CPU and service; the rest goes by the ring alone. */
+  readonly newFlowsPerSecond: number;
+  /** 16 bytes: SipHash key of the ring, the same on every node of the cluster. */
+  readonly ringKey: Uint8Array;
+  readonly tunnelSource: Uint8Array;
+  readonly tunnelSource6: Uint8Array;
+  readonly tunnelMtu: number;
+}
+
+/** Where a compiled object lies, by its file name without suffix. */
+export const objectPath = (name: string): string =>
+  fileURLToPath(new URL(`../../../build/bpf/${name}.bpf.o`, import.meta.url));
+
+const WINDOW_NS = 2 ** FlowLimit.BUDGET_WINDOW_SHIFT;
+
+function set<T>(object: NativeObject, variable: { readonly name: string } & Field<T>, value: T): void {
+  const data = new Uint8Array(variable.size);
+  variable.write(new DataView(data.buffer), 0, value);
+  object.setVariable(variable.name, data);
+}
+
+/**
+ * Loads xdp_lb for the interface in `interfaceSlot` (its row in `outcomes`), with `reuse` in place of new maps.
+ * Rejects with the addon's error; see NativeFailure.
+ */
+export async function loadXdpLb(
+  config: ProgramConfig,
+  interfaceSlot: number,
+  reuse: Partial<Readonly<Record<MapName, NativeMap>>>,
+): Promise<NativeObject> {
+  const object = native.openObject(objectPath('xdp_lb'));
+  try {
+    const entries = mapEntries(config, native.possibleCpus());
+    for (const name of Object.keys(MapShape) as MapName[]) {
+      object.setMaxEntries(name, entries[name]);
+      const existing = reuse[name];
+      if (existing) object.reuseMap(name, existing);
+    }
+    // The index key need not be secret from the cluster, only from the outside, and must outlive a reload:
+    // the flow table is placed by it.
+    const indexKey = createHash('sha256').update('flow table index').update(config.ringKey).digest().subarray(0, 16);
+    set(object, Config.interfaceSlot, interfaceSlot);
+    set(object, Config.flowBucketMask, config.flowsPerCpu / FlowLimit.WAYS - 1);
+    set(object, Config.flowBudgetPerWindow, Math.max(1, Math.round((config.newFlowsPerSecond * WINDOW_NS) / 1e9)));
+    set(object, Config.indexKey, indexKey);
+    set(object, Config.ringKey, config.ringKey);
+    set(
+      object,
+      Config.tunnelSource,
+      new DataView(config.tunnelSource.buffer, config.tunnelSource.byteOffset).getUint32(0),
+    );
+    set(object, Config.tunnelSource6, config.tunnelSource6);
+    set(object, Config.tunnelMtu, config.tunnelMtu);
+    await object.load();
+    return object;
+  } catch (error) {
+    object.close();
+    throw error;
+  }
+}

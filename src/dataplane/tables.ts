@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading and writing the tables that steer packets. Every write here is atomic for a packet: the whole old entry or the whole new one,
+// apart from a backend's, whose order of stores is given at writeBackend.
+import { Backend, BackendFlag, type RingRef, Service, ServiceKey } from './abi.gen.js';
+import type { Maps } from './maps.js';
+
+/** The u64 of struct ring_ref. */
+const packRef = (ref: RingRef): bigint => (BigInt(ref.rows) << 32n) | BigInt(ref.start);
+
+/** Where a pool's ring lies; rows 0 when it has none. */
+export function readRingRef(maps: Maps, pool: number): RingRef {
+  const word = maps.pools[pool] ?? 0n;
+  return { start: Number(word & 0xffffffffn), rows: Number(word >> 32n) };
+}
+
+/** One store: from here on packets use this ring. */
+export function writeRingRef(maps: Maps, pool: number, ref: RingRef): void {
+  Atomics.store(maps.pools, pool, packRef(ref));
+}
+
+/** Writes a ring (backend numbers by row) where no packet looks yet. A 65537-row ring takes well under a millisecond. */
+export function writeRingRows(maps: Maps, start: number, owners: Uint16Array): void {
+  const rows = new Uint16Array(maps.ringRows.buffer, maps.ringRows.byteOffset + start * 8, owners.length * 4);
+  rows.fill(0);
+  for (let row = 0; row < owners.length; row++) rows[row * 4] = owners[row] ?? 0;
+}
+
+/** The current owner of each row, copied. */
+export function readRingRows(maps: Maps, ref: RingRef): Uint16Array {
+  const rows = new Uint16Array(maps.ringRows.buffer, maps.ringRows.byteOffset + ref.start * 8, ref.rows * 4);
+  const owners = new Uint16Array(ref.rows);
+  for (let row = 0; row < ref.rows; row++) owners[row] = rows[row * 4] ?? 0;
+  return owners;
+}
+
+const WORDS = Backend.size / 8;
+const FLAGS_WORD = Backend.field.flags.offset >> 3;
+
+export function readBackend(maps: Maps, number: number): Backend {
+  return Backend.decode(maps.backends, number * Backend.size);
+}
+
+/**
+ * Writes a backend's entry word by word. The word with the flags and the next hop's MAC goes last, so a new entry is
+ * valid only when it is whole; a changed MAC is one store.
+ */
+export function writeBackend(maps: Maps, number: number, entry: Backend): void {
+  const words = new BigUint64Array(maps.backends.buffer, maps.backends.byteOffset + number * Backend.size, WORDS);
+  const next = new BigUint64Array(Backend.encode(entry).buffer);
+  for (let word = 0; word < WORDS; word++) {
+    if (word !== FLAGS_WORD) Atomics.store(words, word, next[word] ?? 0n);
+  }
+  Atomics.store(words, FLAGS_WORD, next[FLAGS_WORD] ?? 0n);
+}
+
+/** Takes the backend out of the packet path at once: flags first. Its address stays until the number is used again. */
+export function invalidateBackend(maps: Maps, number: number): void {
+  const entry = readBackend(maps, number);
+  const words = new BigUint64Array(maps.backends.buffer, maps.backends.byteOffset + number * Backend.size, WORDS);
+  const next = new BigUint64Array(Backend.encode({ ...entry, flags: entry.flags & ~BackendFlag.VALID }).buffer);
+  Atomics.store(words, FLAGS_WORD, next[FLAGS_WORD] ?? 0n);
+}
+
+/** All entries of `services`, markers of VIPs included (protocol 0). */
+export function readServices(maps: Maps): { readonly key: ServiceKey; readonly value: Service }[] {
+  const found: { key: ServiceKey; value: Service }[] = [];
+  const map = maps.handle.services;
+  for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) {
+    const value = map.get(key);
+    if (value) found.push({ key: ServiceKey.decode(key), value: Service.decode(value) });
+  }
+  return found;
+}
+
+/** Replaces or makes an entry; a hash element is replaced as a whole. */
+export function writeService(maps: Maps, key: ServiceKey, value: Service): void {
+  maps.handle.services.set(ServiceKey.encode(key), Service.encode(value), 0);
+}
+
+export function deleteService(maps: Maps, key: ServiceKey): void {
+  maps.handle.services.delete(ServiceKey.encode(key));
+}
