@@ -13,6 +13,9 @@ import {
 
 const netnsDirectory = '/run/netns';
 
+/** For `setpriv`: the kernel kills what it runs when this process dies, so that nothing goes on being set up. */
+export const tied: readonly string[] = ['--pdeathsig', 'KILL', '--'];
+
 /** Where `ip netns` keeps the namespace. */
 export function namespacePath(namespace: string): string {
   return `${netnsDirectory}/${namespace}`;
@@ -24,7 +27,7 @@ export function namespacePath(namespace: string): string {
  */
 export function run(file: string, args: readonly string[], input = ''): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn('setpriv', [...tied, file, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
