@@ -88,7 +88,8 @@ function sendHttp(target: Target, localPort: number): Promise<string> {
 /** One datagram from a socket of its own; resolves with the backend that echoed it. */
 function sendUdp(target: Target, localPort: number): Promise<string> {
   return new Promise<string>((resolve, reject) => {
-    const socket = createSocket({ type: isIPv6(target.address) ? 'udp6' : 'udp4', ipv6Only: true });
+    const six = isIPv6(target.address);
+    const socket = createSocket({ type: six ? 'udp6' : 'udp4', ipv6Only: six });
     const payload = `request ${next}`;
     const timer = setTimeout(() => end(() => reject(new Error(`no answer in ${timeoutMs} ms`))), timeoutMs);
     const end = (settle: () => void) => {
