@@ -20,6 +20,7 @@ let next = 0; // over all runs; chooses target and source port
 let underWay = 0;
 
 process.on('disconnect', () => process.exit(0)); // the lab has ended, or died
+if (!process.connected) process.exit(0);
 process.on('message', (command: DriverCommand) => {
   if (command.kind === 'stop') {
     left = 0;

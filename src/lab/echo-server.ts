@@ -10,6 +10,7 @@ import { pipeline } from 'node:stream/promises';
 
 const [name = '', httpPort, echoPort, ...vips] = process.argv.slice(2);
 process.on('disconnect', () => process.exit(0)); // the lab has ended, or died
+if (!process.connected) process.exit(0);
 
 for (const vip of vips) {
   const server = createServer((request, response) => {

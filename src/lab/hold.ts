@@ -10,12 +10,13 @@ const orphaned = new AbortController();
 // Nobody would know of a lab whose `lab up` was interrupted.
 const onDisconnect = () => orphaned.abort(new Error('lab up was interrupted'));
 process.once('disconnect', onDisconnect);
+if (!process.connected) onDisconnect();
 const signal = AbortSignal.any([told, orphaned.signal]);
 try {
   const lab = await openLab({ name, backends: Number(backends) }, signal, () => {});
   try {
-    await tell({ ready: true });
     process.off('disconnect', onDisconnect);
+    await tell({ ready: true });
     await fired(signal);
   } finally {
     await lab.close();

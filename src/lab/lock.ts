@@ -64,12 +64,15 @@ export function isAlive(owner: LabOwner): boolean {
   return startTicksOf(owner.pid) === owner.startTicks;
 }
 
-/** Field 22 of /proc/PID/stat; null when there is no such process or it is a zombie. */
+const PF_EXITING = 0x4; // linux/sched.h
+
+/** Field 22 of /proc/PID/stat; null when there is no such process, or it has ended but for the release of what it holds. */
 function startTicksOf(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the command's name may hold spaces
-    return fields[0] === 'Z' ? null : (fields[19] ?? null);
+    const ending = fields[0] === 'Z' || (Number(fields[6]) & PF_EXITING) !== 0;
+    return ending ? null : (fields[19] ?? null);
   } catch {
     return null;
   }
