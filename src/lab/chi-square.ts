@@ -9,8 +9,8 @@ export interface Fit {
 
 /**
  * Pearson's chi-square of `got` (counts) against `wanted` (shares, any scale). The limit is the 99.999 % quantile by
- * Wilson and Hilferty's cube-root approximation (1931), so that a right balancer fails once in 100,000 comparisons.
- * A count where no share is wanted never fits; members without a share and without counts do not matter.
+ * Wilson and Hilferty's cube-root approximation (1931), a few percent high: a right balancer fails less than once in
+ * 100,000 comparisons. A count where no share is wanted never fits; members without a share and without counts do not matter.
  */
 export function chiSquare(got: readonly number[], wanted: readonly number[]): Fit {
   const total = got.reduce((sum, count) => sum + count, 0);

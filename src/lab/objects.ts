@@ -15,6 +15,8 @@ export const labPools = ['web4', 'web6'] as const;
 /** What the API says of a pool's backend. */
 export type BackendView = { readonly name: string; readonly status: BackendStatus };
 
+type PoolAnswer = { readonly status: { readonly backends: Readonly<Record<string, BackendStatus>> } };
+
 /** HTTP and UDP echo, each on the IPv4 and the IPv6 VIP. */
 export function labServices(topology: Topology): readonly LabService[] {
   const { vip4, vip6, httpPort, echoPort } = topology;
@@ -50,8 +52,8 @@ export async function putObjects(api: Api, topology: Topology): Promise<void> {
 /** The backends of every pool of the lab with what the kernel counted, by pool name. */
 export async function readPools(api: Api): Promise<Readonly<Record<string, readonly BackendView[]>>> {
   const entries = labPools.map(async (name) => {
-    const pool = (await api('GET', `/api/v1/pools/${name}`)) as { readonly backends: readonly BackendView[] };
-    return [name, pool.backends] as const;
+    const { status } = (await api('GET', `/api/v1/pools/${name}`)) as PoolAnswer;
+    return [name, Object.entries(status.backends).map(([backend, view]) => ({ name: backend, status: view }))] as const;
   });
   return Object.fromEntries(await Promise.all(entries));
 }

@@ -115,6 +115,7 @@ async function settled(lab: Lab, driver: Driver, signal: AbortSignal): Promise<S
       }
     if (results.every(({ ok }) => ok) || Date.now() > deadline)
       return { end: { report, pools, phase: 'spread' }, results };
-    await pause(200, undefined, { signal });
+    await pause(200);
+    signal.throwIfAborted();
   }
 }
