@@ -39,8 +39,10 @@ export async function runScenario(
   const answersAt = (report: DriverReport, phase: string, backend: string) =>
     labPools.map((pool) => answersOf(report.phases[phase], services, pool).get(backend) ?? 0);
 
-  driver.command({ kind: 'run', phase: 'spread', rate, count: 1_200 });
-  const spread = await requestsIn('spread', 1_200);
+  // Fifteen or more per backend and pool: that one gets none by chance is then out of the question.
+  const many = Math.max(1_200, 30 * lab.topology.backends.length);
+  driver.command({ kind: 'run', phase: 'spread', rate, count: many });
+  const spread = await requestsIn('spread', many);
   const pools = await readPools(api);
   for (const pool of labPools) {
     const backends = pools[pool] ?? [];
@@ -61,8 +63,8 @@ export async function runScenario(
     const stray = sum(answersAt(without, 'drained', drained));
     check(stray === 0, `drain: ${stray} of ${without.phases.drained?.requests} new requests went to ${drained}`);
     for (const pool of labPools) await api('POST', `/api/v1/pools/${pool}/backends/${drained}/undrain?wait=applied`);
-    driver.command({ kind: 'run', phase: 'undrained', rate, count: 800 });
-    const again = answersAt(await requestsIn('undrained', 800), 'undrained', drained);
+    driver.command({ kind: 'run', phase: 'undrained', rate, count: many });
+    const again = answersAt(await requestsIn('undrained', many), 'undrained', drained);
     const shares = labPools.map((pool, index) => `${again[index]} of ${pool}`).join(', ');
     check(
       again.every((count) => count > 0),
