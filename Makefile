@@ -28,10 +28,11 @@ dist/.built: $(TS_SOURCES)
 	@touch $@
 
 # Committed, and checked by the tests: run after a change of bpf/lib/types.h or maps.h.
-abi: build/bpf/xdp_lb.bpf.o ts
-	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o abi > src/dataplane/abi.gen.ts.new && mv src/dataplane/abi.gen.ts.new src/dataplane/abi.gen.ts
-docs: build/bpf/xdp_lb.bpf.o ts
-	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o docs > docs/maps.md.new && mv docs/maps.md.new docs/maps.md
+abi: bpf ts
+	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o abi ./codec.js > build/abi.gen.ts && mv build/abi.gen.ts src/dataplane/abi.gen.ts
+	node dist/scripts/abi.js build/bench/wrapper.bpf.o abi ../src/dataplane/codec.js > build/abi.gen.ts && mv build/abi.gen.ts bench/wrapper.gen.ts
+docs: bpf ts
+	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o docs > build/maps.md && mv build/maps.md docs/maps.md
 
 format:
 	$(CLANG_FORMAT) -i bpf/*.c bpf/lib/*.h native/src/*.cc native/src/*.h

@@ -69,40 +69,37 @@ int xdp_lb(struct xdp_md *ctx)
 	if (!service)
 		return finish(REASON_NOT_OURS, 0, 0);
 
-	__u32 number = service->number;
-	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &number);
-	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &(__u32){0});
-	if (!place.bucket || !budget || !stats)
-		return finish(REASON_INTERNAL, number, 0);
+	if (!place.bucket)
+		return finish(REASON_INTERNAL, service->number, 0);
 
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct backend *to = NULL;
 	bool begins = false;
 
-	flow_tag_service(&place, number);
+	flow_tag_service(&place, service->number);
 	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
-	if (!syn || !flow_over_budget(budget, now_ns))
+	if (!syn || flow_budget_left(service->number, now_ns))
 		to = backend_of(flow_lookup(&place, &pkt, now_ns >> FLOW_SEEN_SHIFT));
 	if (to) {
 		flow_count(&place, pkt.size, now_ns >> FLOW_SEEN_SHIFT);
 	} else {
 		__u16 chosen = ring_choose(&pkt, service->pool);
 
-		stats->misses++;
 		to = backend_of(chosen);
 		if (!to)
-			return finish(REASON_NO_BACKEND, number, 0);
-		bool inserted = flow_insert(&place, &pkt, number, chosen, budget, stats, now_ns);
+			return finish(REASON_NO_BACKEND, service->number, 0);
+		bool inserted = flow_insert(&place, &pkt, service->number, chosen, now_ns);
+
 		begins = syn || (inserted && pkt.to.protocol == IPPROTO_UDP);
 	}
 
 	reason = to->flags & BACKEND_IPV6 ? encap_ipv6(ctx, &pkt, to, place.tag) : encap_ipv4(ctx, &pkt, to);
 	if (reason != REASON_FORWARDED)
-		return finish(reason, number, 0);
+		return finish(reason, service->number, 0);
 	count_traffic(service, to, pkt.size, begins);
 	if (to->interface != ctx->ingress_ifindex)
 		reason = REASON_REDIRECTED;
-	return finish(reason, number, to->interface);
+	return finish(reason, service->number, to->interface);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -178,16 +178,25 @@ static __always_inline int flow_victim(const struct flow_bucket *bucket, __u16 n
 	return victim;
 }
 
-/* Starts the window's count anew when the window is over. */
-static __always_inline bool flow_over_budget(struct flow_budget *budget, __u64 now_ns)
+/* The service's budget on this CPU, its count begun anew when the window is over. */
+static __always_inline struct flow_budget *flow_budget_of(__u16 service, __u64 now_ns)
 {
+	__u32 number = service;
 	__u32 window = now_ns >> FLOW_BUDGET_WINDOW_SHIFT;
+	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &number);
 
-	if (budget->window != window) {
+	if (budget && budget->window != window) {
 		budget->window = window;
 		budget->inserted = 0;
 	}
-	return budget->inserted >= flow_budget_per_window;
+	return budget;
+}
+
+static __always_inline bool flow_budget_left(__u16 service, __u64 now_ns)
+{
+	struct flow_budget *budget = flow_budget_of(service, now_ns);
+
+	return budget && budget->inserted < flow_budget_per_window;
 }
 
 static __always_inline void flow_write(const struct flow_place *place, const struct packet *pkt,
@@ -222,12 +231,17 @@ static __always_inline void flow_write(const struct flow_place *place, const str
  * alone decides, now and for its next packets. True when it was written.
  */
 static __always_inline bool flow_insert(struct flow_place *place, const struct packet *pkt, __u16 service,
-					__u16 backend, struct flow_budget *budget, struct flow_stats *stats,
-					__u64 now_ns)
+					__u16 backend, __u64 now_ns)
 {
 	__u16 now = now_ns >> FLOW_SEEN_SHIFT;
+	__u32 zero = 0;
+	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &zero);
+	struct flow_budget *budget = flow_budget_of(service, now_ns);
 
-	if (flow_over_budget(budget, now_ns)) {
+	if (!stats || !budget)
+		return false;
+	stats->misses++;
+	if (budget->inserted >= flow_budget_per_window) {
 		stats->over_budget++;
 		return false;
 	}

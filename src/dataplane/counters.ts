@@ -10,6 +10,7 @@ export interface Traffic {
   readonly connections: number;
 }
 
+const BASE_WORDS = Counters.size / 8;
 const u32Key = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 /** Adds up the CPUs' u64 values of each index of a per-CPU array, `words` u64 per CPU. */
@@ -42,14 +43,25 @@ export function readTraffic(maps: Maps, index: number): Traffic {
   return { packets: Number(packets), bytes: Number(bytes), connections: Number(connections) };
 }
 
-/** Sets an index to a total nobody is adding to: its base to `total`, the CPUs' counts to 0. */
-export function resetTraffic(maps: Maps, index: number, total: Traffic): void {
+/** Zeroes an index that nobody counts at: a packet in between would be lost from it. */
+export function resetTraffic(maps: Maps, index: number): void {
   maps.handle.counters.set(u32Key(index), new Uint8Array(maps.handle.counters.slotSize), 0);
-  new Uint8Array(maps.countersBase.buffer, index * Counters.size, Counters.size).set(
+  maps.countersBase.fill(0n, index * BASE_WORDS, (index + 1) * BASE_WORDS);
+}
+
+/** Adds to an index that packets may be counted at: only user space writes the base. */
+export function addTraffic(maps: Maps, index: number, more: Traffic): void {
+  const at = new Uint8Array(
+    maps.countersBase.buffer,
+    maps.countersBase.byteOffset + index * Counters.size,
+    Counters.size,
+  );
+  const base = Counters.decode(at);
+  at.set(
     Counters.encode({
-      packets: BigInt(total.packets),
-      bytes: BigInt(total.bytes),
-      connections: BigInt(total.connections),
+      packets: base.packets + BigInt(more.packets),
+      bytes: base.bytes + BigInt(more.bytes),
+      connections: base.connections + BigInt(more.connections),
     }),
   );
 }
@@ -71,6 +83,14 @@ function readU64(map: NativeMap, index: number): number {
 /** Packets not forwarded, at service number x Reason.COUNT + reason; number 0: no service was known. */
 export function readServiceOutcomes(maps: Maps): Promise<Float64Array> {
   return sumPerCpu(maps.handle.service_outcomes, 1, maps.cpus);
+}
+
+/** Zeroes the counts of a service number before it is given out. */
+export function clearServiceOutcomes(maps: Maps, service: number): void {
+  const map = maps.handle.service_outcomes;
+  for (let reason = 0; reason < Reason.COUNT; reason++) {
+    map.set(u32Key(service * Reason.COUNT + reason), new Uint8Array(map.slotSize), 0);
+  }
 }
 
 export type FlowTableStats = Readonly<Record<keyof FlowStats, number>>;

@@ -60,6 +60,7 @@ export interface NativeRun {
 export interface NativeProgram {
   readonly name: string;
   readonly id: number;
+  readonly fd: number; // what an array of programs takes as a value; valid until close()
   readonly tag: string; // 16 hex digits
   /** `context` is a struct xdp_md (or __sk_buff) as bytes, null for none. Synchronous when repeat is 1. */
   run(data: Uint8Array, context: Uint8Array | null): NativeRun;

@@ -40,6 +40,19 @@ export function readBackend(maps: Maps, number: number): Backend {
   return Backend.decode(maps.backends, number * Backend.size);
 }
 
+const SLOT = Backend.field.slot.offset / 2;
+
+/** The numbers in use or once used: those whose slot is set. */
+export function usedBackends(maps: Maps): number[] {
+  const slots = new Uint16Array(maps.backends.buffer, maps.backends.byteOffset);
+  const stride = Backend.size / 2;
+  const used: number[] = [];
+  for (let number = 1; number * stride < slots.length; number++) {
+    if (slots[number * stride + SLOT] !== 0) used.push(number);
+  }
+  return used;
+}
+
 /**
  * Writes a backend's entry word by word. The word with the flags and the next hop's MAC goes last, so a new entry is
  * valid only when it is whole; a changed MAC is one store.
@@ -53,12 +66,17 @@ export function writeBackend(maps: Maps, number: number, entry: Backend): void {
   Atomics.store(words, FLAGS_WORD, next[FLAGS_WORD] ?? 0n);
 }
 
-/** Takes the backend out of the packet path at once: flags first. Its address stays until the number is used again. */
+/** Takes the backend out of the packet path with one store; the rest of its entry stays for packets that are reading it. */
 export function invalidateBackend(maps: Maps, number: number): void {
   const entry = readBackend(maps, number);
   const words = new BigUint64Array(maps.backends.buffer, maps.backends.byteOffset + number * Backend.size, WORDS);
   const next = new BigUint64Array(Backend.encode({ ...entry, flags: entry.flags & ~BackendFlag.VALID }).buffer);
   Atomics.store(words, FLAGS_WORD, next[FLAGS_WORD] ?? 0n);
+}
+
+/** Frees the number. No packet may still be reading the entry. */
+export function clearBackend(maps: Maps, number: number): void {
+  maps.backends.fill(0, number * Backend.size, (number + 1) * Backend.size);
 }
 
 /** All entries of `services`, markers of VIPs included (protocol 0). */

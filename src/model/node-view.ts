@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BackendState } from '../model/objects.js';
-
 /** What the running node knows of one backend of one pool, beyond what the store says. Shares are 0..1. */
 export interface BackendStatus {
   readonly shareWanted: number;
@@ -65,6 +63,7 @@ export interface NodeStatus {
   readonly startedAt: string; // RFC 3339
   readonly ready: boolean;
   readonly notReady: readonly string[]; // sentences
+  readonly warnings: readonly string[]; // sentences: generic XDP, a table made anew
   readonly store: { readonly kind: string; readonly revision: number; readonly connected: boolean };
   readonly appliedRevision: number;
   readonly lastError: string | null; // of the newest reconcile
@@ -86,13 +85,14 @@ export interface NodeStatus {
   };
 }
 
-/** What the API asks of the running node; src/controlplane provides it. */
+/** What the API asks of the running node; src/observability/node.ts provides it. */
 export interface NodeView {
   status(): Promise<NodeStatus>;
-  service(name: string): ServiceStatus | null;
-  pool(name: string): PoolStatus | null;
+  /** Null while the node has not applied an object of this name. */
+  service(name: string): Promise<ServiceStatus | null>;
+  pool(name: string): Promise<PoolStatus | null>;
   flows(query: FlowQuery): Promise<readonly FlowView[]>;
-  drops(): readonly DropCount[];
+  drops(): Promise<readonly DropCount[]>;
   /** Resolves when the kernel holds at least this store revision; rejects (code 'unavailable') at the deadline or when it cannot be applied. */
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Prometheus text and its content type. */
@@ -103,5 +103,3 @@ export interface NodeView {
     readonly pools: readonly { readonly name: string; readonly members: number; readonly ringSize: number }[];
   }): void;
 }
-
-export type { BackendState };

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nanoseconds per packet of xdp_lb and of the floors, by the method described in bench/bpf/wrapper.c.
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { type NativeMap, type NativeObject, type NativeProgram, native } from '../src/dataplane/native.js';
+import { type PacketSpec, packet, TCP } from '../test/support/packets.js';
+import { openPacketPath, type PacketPath } from '../test/support/packet-path.js';
+import { BenchState } from './wrapper.gen.js';
+
+const PROGRAMS = ['min_tx', 'min_encap', 'min_lb_ct', 'xdp_lb'] as const;
+type ProgramName = (typeof PROGRAMS)[number];
+
+interface Case {
+  readonly name: string;
+  readonly flows: number;
+  readonly spec: PacketSpec;
+  readonly programs: readonly ProgramName[];
+  readonly action: 'tx' | 'pass';
+}
+
+export interface CaseResult {
+  readonly case: string;
+  readonly flows: number;
+  readonly program: ProgramName;
+  readonly nsMedian: number;
+  readonly nsMin: number;
+  readonly nsMax: number;
+  readonly aboveFloorNs: number;
+}
+
+const VIP4 = '192.0.2.10';
+const VIP6 = '2001:db8::10';
+const FRAME_SIZE = 80;
+const XDP = { pass: 2, tx: 3 } as const;
+const REPEAT = 1 << 20;
+const IPV4_TCP: PacketSpec = { from: '10.1.0.2', to: VIP4, fromPort: 40000, toPort: 80, protocol: 'tcp', payload: 26 };
+const IPV6_TCP: PacketSpec = { from: 'fd00:1::2', to: VIP6, fromPort: 40000, toPort: 80, protocol: 'tcp', payload: 6 };
+
+const CASES: readonly Case[] = [
+  { name: 'tcp4', flows: 1, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
+  { name: 'tcp4', flows: 65536, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
+  { name: 'tcp4', flows: 524288, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
+  { name: 'udp4', flows: 1, spec: { ...IPV4_TCP, protocol: 'udp', payload: 38 }, programs: PROGRAMS, action: 'tx' },
+  { name: 'tcp6', flows: 1, spec: IPV6_TCP, programs: ['min_tx', 'xdp_lb'], action: 'tx' },
+  { name: 'syn_flood', flows: 1048576, spec: { ...IPV4_TCP, flags: TCP.SYN }, programs: PROGRAMS, action: 'tx' },
+  { name: 'not_ours', flows: 1, spec: { ...IPV4_TCP, to: '198.51.100.1' }, programs: ['min_tx', 'min_lb_ct', 'xdp_lb'], action: 'pass' },
+];
+
+const bytesOf = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
+const benchObject = (name: string): string => fileURLToPath(new URL(`../../build/bench/${name}.bpf.o`, import.meta.url));
+
+/** The same VIPs and eight backends on a ring of 65537 rows for both balancers. */
+async function setUp(room: number): Promise<{ path: PacketPath; floors: NativeObject }> {
+  const path = await openPacketPath({ flowsPerCpu: room, newFlowsPerSecond: 65536 });
+  const owners = Uint16Array.from({ length: 65537 }, (_, row) => 1 + (row % 8));
+  for (let number = 1; number <= 8; number++) {
+    path.backend(number, `10.9.0.${20 + number}`, 1, number);
+    path.backend(8 + number, `fd00:9::${20 + number}`, 2, number);
+  }
+  path.ring(1, 0, owners);
+  path.ring(2, 65537, owners.map((number) => 8 + number));
+  path.service(1, VIP4, 80, 'tcp', 1, 0);
+  path.service(2, VIP4, 80, 'udp', 1, 16);
+  path.service(3, VIP6, 80, 'tcp', 2, 32);
+
+  const floors = native.openObject(benchObject('floors'));
+  await floors.load();
+  const [vips, ring, reals] = ['min_vips', 'min_ring', 'min_reals'].map((name) => floors.map(name)) as NativeMap[];
+  for (const protocol of [6, 17]) {
+    const key = Buffer.alloc(8);
+    key.set([192, 0, 2, 10]);
+    key.writeUInt16BE(80, 4);
+    key.writeUInt16LE(protocol, 6);
+    vips?.set(key, bytesOf(1), 0);
+  }
+  for (let row = 0; row < 65537; row++) ring?.set(bytesOf(row), bytesOf(row % 8), 0);
+  for (let real = 0; real < 8; real++) reals?.set(bytesOf(real), Uint8Array.of(10, 9, 0, 21 + real), 0);
+  return { path, floors };
+}
+
+/** Runs one packet of the case through the program and looks at what came out. */
+function checkOne({ name, spec, action }: Case, program: NativeProgram, programName: ProgramName): void {
+  const input = packet(spec);
+  assert.equal(input.length, FRAME_SIZE, `${name}: frame size`);
+  const out = program.run(input, null);
+  assert.equal(out.retval, programName === 'min_tx' ? XDP.tx : XDP[action], `${name}: action of ${programName}`);
+  if (programName === 'min_tx' || action === 'pass') {
+    assert.deepEqual(Buffer.from(out.data), input, `${name}: ${programName} leaves the frame as it was`);
+    return;
+  }
+  const outer = spec.to.includes(':') ? 40 : 20;
+  assert.equal(out.data.length, FRAME_SIZE + outer, `${name}: ${programName} encapsulates`);
+  assert.deepEqual(Buffer.from(out.data.subarray(14 + outer)), input.subarray(14), `${name}: ${programName} keeps the inner packet`);
+}
+
+const grownBy = ({ spec, action }: Case, program: ProgramName): number =>
+  action === 'pass' || program === 'min_tx' ? 0 : spec.to.includes(':') ? 40 : 20;
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+
+/** Ascending progress lines go to `log`. `room` is flows per CPU of xdp_lb; min_lb_ct always has a million. */
+export async function microBench(rounds: number, room: number, log: (line: string) => void): Promise<CaseResult[]> {
+  const { path, floors } = await setUp(room);
+  const wrapperObject = native.openObject(benchObject('wrapper'));
+  await wrapperObject.load();
+  const wrapper = wrapperObject.program('wrapper');
+  const slot = wrapperObject.map('under_test');
+  const stateMap = wrapperObject.map('bench');
+  const programOf = (name: ProgramName): NativeProgram => (name === 'xdp_lb' ? path.program : floors.program(name));
+  const programs = new Map(PROGRAMS.map((name) => [name, programOf(name)] as const));
+  const hot = new BigUint64Array(path.maps.flowsHot);
+
+  async function run(test: Case, program: ProgramName, repeat: number): Promise<number> {
+    const state = { template: packet(test.spec), counter: 0n, actions: new Uint8Array(64), sizeSum: 0n, restoreFailures: 0n };
+    const shape = { frameSize: FRAME_SIZE, flowMask: test.flows - 1, ipv6: test.spec.to.includes(':') ? 1 : 0 };
+    stateMap.set(bytesOf(0), BenchState.encode({ ...state, ...shape }), 0);
+    const { durationNs } = await wrapper.runMany(packet(test.spec), null, repeat, false);
+    const after = BenchState.decode(stateMap.get(bytesOf(0)) ?? new Uint8Array(BenchState.size));
+    const actions = new BigUint64Array(after.actions.buffer);
+    const action = program === 'min_tx' ? XDP.tx : XDP[test.action];
+    const where = `${test.name} with ${test.flows} flows, ${program}`;
+    assert.equal(actions[action], BigInt(repeat), `${where}: every packet ends in action ${action}, got ${actions}`);
+    assert.equal(after.sizeSum, BigInt(repeat * (FRAME_SIZE + grownBy(test, program))), `${where}: sizes`);
+    assert.equal(after.restoreFailures, 0n, `${where}: the frame could be restored`);
+    return durationNs;
+  }
+
+  const taken = new Map<string, number[]>();
+  for (let round = 0; round < rounds; round++) {
+    for (const test of CASES) {
+      for (const name of test.programs) {
+        const program = programs.get(name);
+        if (!program) continue;
+        if (round === 0) checkOne(test, program, name);
+        slot.set(bytesOf(0), bytesOf(program.fd), 0);
+        // Other cases' flows would be in the way; then two packets of each flow, so that it is established.
+        if (name === 'xdp_lb') hot.fill(0n);
+        if (name !== 'min_tx') await run(test, name, Math.max(2 * test.flows, 1 << 16));
+        const key = `${test.name}/${test.flows}/${name}`;
+        taken.set(key, [...(taken.get(key) ?? []), await run(test, name, REPEAT)]);
+      }
+    }
+    log(`round ${round + 1} of ${rounds}`);
+  }
+  const results = CASES.flatMap((test) => {
+    const floor = median(taken.get(`${test.name}/${test.flows}/min_tx`) ?? []);
+    return test.programs.map((program) => {
+      const values = taken.get(`${test.name}/${test.flows}/${program}`) ?? [];
+      const nsMedian = median(values);
+      return {
+        case: test.name,
+        flows: test.flows,
+        program,
+        nsMedian,
+        nsMin: Math.min(...values),
+        nsMax: Math.max(...values),
+        aboveFloorNs: nsMedian - floor,
+      };
+    });
+  });
+  wrapperObject.close();
+  floors.close();
+  path.close();
+  return results;
+}
+

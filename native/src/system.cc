@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "system.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <net/if.h>
+#include <sys/syscall.h>
+
+#include "arguments.h"
+#include "job.h"
+
+namespace fairlead {
+
+namespace {
+
+constexpr const char* kWait = "wait for a grace period";
+
+// An update of a map of maps returns only after a grace period, so that the old inner map is out of
+// use.
+Result WaitByMapOfMaps() {
+  Fd inner(bpf_map_create(BPF_MAP_TYPE_ARRAY, "wait_inner", 4, 4, 1, nullptr));
+  if (inner.number() < 0) return SystemFailure(errno, kWait, "bpf_map_create", "wait_inner");
+  bpf_map_create_opts opts = {};
+  opts.sz = sizeof opts;
+  opts.inner_map_fd = static_cast<uint32_t>(inner.number());
+  Fd outer(bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "wait_outer", 4, 4, 1, &opts));
+  if (outer.number() < 0) return SystemFailure(errno, kWait, "bpf_map_create", "wait_outer");
+  uint32_t key = 0;
+  int value = inner.number();
+  if (bpf_map_update_elem(outer.number(), &key, &value, BPF_ANY) < 0) {
+    return SystemFailure(errno, kWait, "bpf_map_update_elem", "wait_outer");
+  }
+  return std::nullopt;
+}
+
+// The global barrier of membarrier(2) is synchronize_rcu() in the kernel; it is refused where CPUs
+// run without a tick (nohz_full), and may be configured away.
+Result Wait() {
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0) return std::nullopt;
+  if (errno == EINVAL || errno == ENOSYS) return WaitByMapOfMaps();
+  return SystemFailure(errno, kWait, "membarrier", "");
+}
+
+}  // namespace
+
+Napi::Value Synchronize(const Napi::CallbackInfo& info) {
+  return Start(info.Env(), "fairlead.synchronize", Wait);
+}
+
+Napi::Value PossibleCpus(const Napi::CallbackInfo& info) {
+  int count = libbpf_num_possible_cpus();
+  if (count < 0) {
+    return Throw(info.Env(),
+                 SystemFailure(count, "count possible CPUs", "libbpf_num_possible_cpus", ""));
+  }
+  return Napi::Number::New(info.Env(), count);
+}
+
+Napi::Value InterfaceIndex(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments args(info, "find interface", "if_nametoindex", none);
+  std::string name = args.Text(0, "name");
+  if (args.failed()) return args.Throw();
+  return Napi::Number::New(info.Env(), if_nametoindex(name.c_str()));
+}
+
+}  // namespace fairlead

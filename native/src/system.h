@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small questions to the machine, as in src/dataplane/native.ts.
+#pragma once
+
+#include <napi.h>
+
+namespace fairlead {
+
+Napi::Value Synchronize(const Napi::CallbackInfo& info);
+Napi::Value PossibleCpus(const Napi::CallbackInfo& info);
+Napi::Value InterfaceIndex(const Napi::CallbackInfo& info);
+
+}  // namespace fairlead

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only importer of prom-client. Families read the kernel when they are scraped; nothing is counted twice.
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import { isLive } from '../controlplane/desired.js';
+import type { Snapshot } from '../model/objects.js';
+import type { NodeFacts } from './node.js';
+
+type Labels = Readonly<Record<string, string>>;
+interface Sample {
+  readonly labels: Labels;
+  readonly value: number;
+  readonly metricName?: string;
+}
+interface Family {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge';
+  readonly help: string;
+  readonly samples: readonly Sample[];
+}
+
+const PREFIX = 'fairlead_';
+/** More series than this are cut off, and said so: a scrape must stay short. */
+const SERIES_MAX = 20_000;
+
+const one = (value: number): Sample[] => [{ labels: {}, value }];
+const counter = (name: string, help: string, samples: readonly Sample[]): Family => ({ name, type: 'counter', help, samples });
+const gauge = (name: string, help: string, samples: readonly Sample[]): Family => ({ name, type: 'gauge', help, samples });
+
+async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Family[]> {
+  const rows = await Promise.all(
+    [...snapshot.services.values()].map(async ({ value }) => ({ value, status: await facts.service(value.name) })),
+  );
+  const of = (pick: (status: { packets: number; bytes: number; connections: number; flows: number }) => number): Sample[] =>
+    rows.map(({ value, status }) => ({ labels: { service: value.name }, value: status ? pick(status) : 0 }));
+  return [
+    gauge(
+      'service_info',
+      'A service and what it listens on; always 1.',
+      rows.map(({ value: s }) => ({
+        labels: { service: s.name, address: s.address, port: String(s.port), protocol: s.protocol, pool: s.pool },
+        value: 1,
+      })),
+    ),
+    counter('service_packets_total', 'Packets forwarded for the service.', of((s) => s.packets)),
+    counter('service_bytes_total', 'IP bytes forwarded for the service, before encapsulation.', of((s) => s.bytes)),
+    counter('service_connections_total', 'Flows begun: TCP by SYN, UDP by first packet.', of((s) => s.connections)),
+    gauge('service_flows', 'Live flows in the flow table.', of((s) => s.flows)),
+  ];
+}
+
+async function backendFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Family[]> {
+  const traffic = { packets: [] as Sample[], bytes: [] as Sample[], connections: [] as Sample[] };
+  for (const { value: service } of snapshot.services.values()) {
+    for (const backend of snapshot.pools.get(service.pool)?.value.backends ?? []) {
+      const labels = { service: service.name, pool: service.pool, backend: backend.name };
+      const counts = facts.traffic(service.name, backend.name);
+      for (const name of Object.keys(traffic) as (keyof typeof traffic)[]) traffic[name].push({ labels, value: counts[name] });
+    }
+  }
+  const info: Sample[] = [];
+  const flows: Sample[] = [];
+  const weight: Sample[] = [];
+  const share: Sample[] = [];
+  const state: Sample[] = [];
+  const hops = { resolved: 0, unresolved: 0 };
+  for (const { value: pool } of snapshot.pools.values()) {
+    const status = await facts.pool(pool.name);
+    for (const backend of pool.backends) {
+      const labels = { pool: pool.name, backend: backend.name };
+      const seen = status?.backends.get(backend.name);
+      info.push({ labels: { ...labels, address: backend.address }, value: 1 });
+      flows.push({ labels, value: seen?.flows ?? 0 });
+      weight.push({ labels, value: backend.weight });
+      share.push({ labels, value: seen?.shareReal ?? 0 });
+      for (const name of ['active', 'drain', 'disabled']) {
+        state.push({ labels: { ...labels, state: name }, value: backend.state === name ? 1 : 0 });
+      }
+      hops[isLive({ ...backend, state: 'active', weight: 1 }, facts.state().hops) ? 'resolved' : 'unresolved']++;
+    }
+  }
+  return [
+    gauge('backend_info', 'A backend of a pool; always 1.', info),
+    counter('backend_packets_total', 'Packets of the service forwarded to the backend.', traffic.packets),
+    counter('backend_bytes_total', 'IP bytes of the service forwarded to the backend.', traffic.bytes),
+    counter('backend_connections_total', 'Flows of the service begun on the backend.', traffic.connections),
+    gauge('backend_flows', 'Live flows of the backend in the flow table.', flows),
+    gauge('backend_weight', 'Configured weight, 0 to 256.', weight),
+    gauge('backend_ring_share', 'Share of the ring rows the backend has in the kernel, 0 to 1.', share),
+    gauge('backend_state', 'Configured state: 1 on the one it is in.', state),
+    gauge('next_hops', 'Backends by whether their next hop is known.', [
+      { labels: { state: 'resolved' }, value: hops.resolved },
+      { labels: { state: 'unresolved' }, value: hops.unresolved },
+    ]),
+  ];
+}
+
+async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
+  const status = await facts.status();
+  const { misses, evictions, capacity, entries } = status.flowTable;
+  const lookups = facts.lookups();
+  return [
+    gauge('build_info', 'Version of the running daemon; always 1.', [
+      { labels: { version: status.version, node: status.node }, value: 1 },
+    ]),
+    counter(
+      'packets_total',
+      'Packets received, by what became of them.',
+      status.interfaces.flatMap(({ name, packets }) =>
+        Object.entries(packets).map(([action, value]) => ({ labels: { interface: name, action }, value })),
+      ),
+    ),
+    counter(
+      'drops_total',
+      'Packets to a VIP that were not forwarded, by reason; service "" when none was known.',
+      (await facts.drops()).map(({ service, reason, packets }) => ({ labels: { service: service ?? '', reason }, value: packets })),
+    ),
+    gauge('flow_table_entries', 'Records in the flow table, all CPUs.', one(entries)),
+    gauge('flow_table_capacity', 'Records the flow table has room for, all CPUs.', one(capacity)),
+    counter('flow_table_hits_total', 'Packets whose flow was known.', one(Math.max(0, lookups - misses))),
+    counter('flow_table_misses_total', 'Packets whose flow was not known: the ring decided.', one(misses)),
+    counter('flow_table_evictions_total', 'Flows that made room for a new one.', one(evictions)),
+    gauge('config_revision', 'Newest revision of the store.', one(status.store.revision)),
+    gauge('config_applied_revision', 'Revision the kernel holds.', one(status.appliedRevision)),
+    gauge('config_apply_seconds', 'How long the last change took to reach the kernel.', one(facts.state().lastChangeMs / 1000)),
+    gauge('store_connected', '1 while the store can be reached.', one(status.store.connected ? 1 : 0)),
+    gauge(
+      'bpf_program_info',
+      'The program on each interface; always 1.',
+      status.interfaces.map(({ name, program, mode, tag }) => ({ labels: { program, interface: name, mode, tag }, value: 1 })),
+    ),
+  ];
+}
+
+/** Cuts the families to `max` series in all; the second is how many were left out. */
+export function truncate(families: readonly Family[], max: number): [Family[], number] {
+  let room = max;
+  let cut = 0;
+  const kept = families.map((family) => {
+    const samples = family.samples.slice(0, room);
+    room -= samples.length;
+    cut += family.samples.length - samples.length;
+    return { ...family, samples };
+  });
+  return [kept, cut];
+}
+
+/** Gives the text for /metrics. */
+export function openMetrics(facts: NodeFacts): () => Promise<{ contentType: string; text: string }> {
+  const process = new Registry();
+  collectDefaultMetrics({ register: process, prefix: PREFIX });
+  return async () => {
+    const { snapshot } = facts.state();
+    const families = [
+      ...(await nodeFamilies(facts)),
+      ...(await serviceFamilies(facts, snapshot)),
+      ...(await backendFamilies(facts, snapshot)),
+    ];
+    const [kept, cut] = truncate(families, SERIES_MAX);
+    kept.push(gauge('series_truncated', `Series left out of this scrape: at most ${SERIES_MAX} are shown.`, one(cut)));
+    const registry = new Registry();
+    for (const { name, help, type, samples } of kept) {
+      const family = { name: `${PREFIX}${name}`, help, type, aggregator: 'sum', values: samples };
+      registry.registerMetric({ ...family, get: async () => family, reset: () => undefined } as unknown as Metric);
+    }
+    return { contentType: registry.contentType, text: `${await registry.metrics()}\n${await process.metrics()}` };
+  };
+}

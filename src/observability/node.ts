@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// The running node as the API and the metrics see it.
+import { wantedShares } from '../controlplane/desired.js';
+import { serviceKeyId } from '../controlplane/kernel-state.js';
+import type { Applied, Reconciler } from '../controlplane/reconciler.js';
+import { limitsOf } from '../controlplane/reconciler.js';
+import type { Store } from '../controlplane/store.js';
+import { Reason } from '../dataplane/abi.gen.js';
+import { readFlowTableStats, readOutcomes, readServiceOutcomes, readTraffic, type Traffic } from '../dataplane/counters.js';
+import type { Dataplane } from '../dataplane/dataplane.js';
+import { actionOf, REASON_NAMES } from '../dataplane/reasons.js';
+import { readRingRef, readRingRows } from '../dataplane/tables.js';
+import { FairleadError } from '../model/errors.js';
+import type { BackendStatus, DropCount, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../model/node-view.js';
+import type { Pool } from '../model/objects.js';
+import { ringSize } from '../ring/index.js';
+import { censusOf } from './census.js';
+import { queryFlows } from './flow-view.js';
+
+export interface NodeIdentity {
+  readonly name: string;
+  readonly version: string;
+  readonly startedAt: Date;
+}
+
+const sum = (parts: readonly Traffic[]): Traffic => ({
+  packets: parts.reduce((total, part) => total + part.packets, 0),
+  bytes: parts.reduce((total, part) => total + part.bytes, 0),
+  connections: parts.reduce((total, part) => total + part.connections, 0),
+});
+
+const macText = (mac: Uint8Array): string => [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+
+/** Everything NodeView promises but the metrics' text, and the figures that text is made of. */
+export type NodeFacts = Omit<NodeView, 'metrics'> & {
+  /** Traffic of one service to one backend of its pool. */
+  traffic(service: string, backend: string): Traffic;
+  state(): Applied;
+  /** Packets that asked the flow table, over all interfaces. */
+  lookups(): number;
+};
+
+/** What a packet of a known service may end in. */
+const LOOKED_UP: readonly number[] = [
+  Reason.FORWARDED,
+  Reason.REDIRECTED,
+  Reason.NO_BACKEND,
+  Reason.TOO_BIG,
+  Reason.NO_HEADROOM,
+];
+
+export function nodeFacts(identity: NodeIdentity, dataplane: Dataplane, reconciler: Reconciler, store: Store): NodeFacts {
+  const { maps, interfaces } = dataplane;
+  const census = censusOf(maps);
+  const limits = limitsOf(maps);
+
+  function numbersOf(serviceName: string) {
+    const { snapshot, numbering } = reconciler.state();
+    const service = snapshot.services.get(serviceName)?.value;
+    return service ? (numbering.services.get(serviceKeyId(service)) ?? null) : null;
+  }
+
+  function traffic(serviceName: string, backendName: string): Traffic {
+    const { snapshot, numbering } = reconciler.state();
+    const poolName = snapshot.services.get(serviceName)?.value.pool ?? '';
+    const backend = snapshot.pools.get(poolName)?.value.backends.find(({ name }) => name === backendName);
+    const slot = numbering.pools.get(poolName)?.members.get(backend?.address ?? '')?.slot;
+    const start = numbersOf(serviceName)?.countersStart;
+    if (slot === undefined || start === undefined) return { packets: 0, bytes: 0, connections: 0 };
+    return readTraffic(maps, start + slot);
+  }
+
+  async function service(name: string): Promise<ServiceStatus | null> {
+    const numbers = numbersOf(name);
+    if (!numbers) return null;
+    const parts = Array.from({ length: numbers.counters }, (_, slot) => readTraffic(maps, numbers.countersStart + slot));
+    return {
+      ...sum(parts),
+      flows: (await census()).byService[numbers.number] ?? 0,
+      appliedRevision: reconciler.state().revision,
+    };
+  }
+
+  /** Rows by backend number, as the kernel has them. */
+  function rowsOf(poolNumber: number): { readonly rows: number; readonly owned: ReadonlyMap<number, number> } {
+    const ref = readRingRef(maps, poolNumber);
+    const owned = new Map<number, number>();
+    for (const number of readRingRows(maps, ref)) owned.set(number, (owned.get(number) ?? 0) + 1);
+    return { rows: ref.rows, owned };
+  }
+
+  function backendStatus(pool: Pool, services: readonly string[], flows: Uint32Array): Map<string, BackendStatus> {
+    const { numbering, hops } = reconciler.state();
+    const numbers = numbering.pools.get(pool.name);
+    const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
+    const wanted = wantedShares(pool, hops);
+    return new Map(
+      pool.backends.map((backend) => {
+        const number = numbers?.members.get(backend.address)?.number ?? 0;
+        const hop = hops.get(backend.address) ?? null;
+        const status: BackendStatus = {
+          ...sum(services.map((name) => traffic(name, backend.name))),
+          shareWanted: wanted.get(backend.name) ?? 0,
+          shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
+          flows: flows[number] ?? 0,
+          nextHop: hop
+            ? { state: 'resolved', interface: hop.interfaceName, mac: macText(hop.mac) }
+            : { state: 'unresolved', interface: null, mac: null },
+        };
+        return [backend.name, status] as const;
+      }),
+    );
+  }
+
+  async function pool(name: string): Promise<PoolStatus | null> {
+    const { snapshot, numbering, revision } = reconciler.state();
+    const value = snapshot.pools.get(name)?.value;
+    const numbers = numbering.pools.get(name);
+    if (!value || !numbers) return null;
+    const services = [...snapshot.services.values()].filter((s) => s.value.pool === name).map((s) => s.value.name);
+    const { byBackend } = await census();
+    return {
+      backends: backendStatus(value, services, byBackend),
+      ringRows: readRingRef(maps, numbers.number).rows,
+      appliedRevision: revision,
+    };
+  }
+
+  function actions(slot: number): Record<string, number> {
+    const packets: Record<string, number> = { tx: 0, redirect: 0, pass: 0, drop: 0, aborted: 0 };
+    for (const [reason, count] of readOutcomes(maps, slot).entries()) {
+      const action = actionOf(reason);
+      packets[action] = (packets[action] ?? 0) + count;
+    }
+    return packets;
+  }
+
+  function notReady(): string[] {
+    const { revision, error } = reconciler.state();
+    const reasons: string[] = [];
+    if (revision === 0) reasons.push('the store has not been applied yet');
+    if (error) reasons.push(error);
+    return reasons;
+  }
+
+  async function status(): Promise<NodeStatus> {
+    const state = reconciler.state();
+    const stats = readFlowTableStats(maps);
+    return {
+      node: identity.name,
+      version: identity.version,
+      startedAt: identity.startedAt.toISOString(),
+      ready: notReady().length === 0,
+      notReady: notReady(),
+      warnings: dataplane.warnings,
+      store: { kind: store.kind, revision: store.read().revision, connected: true },
+      appliedRevision: state.revision,
+      lastError: state.error,
+      interfaces: interfaces.map(({ name, mode, program, tag, slot }) => ({ name, mode, program, tag, packets: actions(slot) })),
+      flowTable: { capacity: maps.flowsPerCpu * maps.cpus, entries: (await census()).entries, ...stats },
+    };
+  }
+
+  async function drops(): Promise<DropCount[]> {
+    const { snapshot } = reconciler.state();
+    const names = new Map<number, string | null>([[0, null]]);
+    for (const name of snapshot.services.keys()) names.set(numbersOf(name)?.number ?? 0, name);
+    const counts = await readServiceOutcomes(maps);
+    const found: DropCount[] = [];
+    for (const [at, packets] of counts.entries()) {
+      const number = Math.floor(at / Reason.COUNT);
+      const name = number === 0 ? null : names.get(number);
+      if (packets > 0 && name !== undefined) found.push({ service: name, reason: REASON_NAMES[at % Reason.COUNT] ?? '', packets });
+    }
+    return found;
+  }
+
+  return {
+    status,
+    service,
+    pool,
+    drops,
+    traffic,
+    state: () => reconciler.state(),
+    lookups: () =>
+      interfaces
+        .flatMap(({ slot }) => readOutcomes(maps, slot).filter((_, reason) => LOOKED_UP.includes(reason)))
+        .reduce((total, packets) => total + packets, 0),
+    flows: (query) => queryFlows(maps, reconciler.state(), query),
+    applied: (revision, timeoutMs) => reconciler.applied(revision, timeoutMs),
+    admit({ services, pools }) {
+      const rows = pools.reduce((total, { members, ringSize: size }) => total + (members > 0 ? ringSize(members, size) : 0), 0);
+      const members = pools.reduce((total, p) => total + p.members, 0);
+      // A ring is replaced beside the old one, so the largest must fit once more.
+      const largest = Math.max(0, ...pools.map((p) => (p.members > 0 ? ringSize(p.members, p.ringSize) : 0)));
+      const full = (field: string, got: number, room: number): void => {
+        if (got > room) {
+          const detail = `${got} wanted, the kernel's tables have room for ${room}`;
+          throw new FairleadError('full', `the node is full: ${detail}`, [{ pointer: field, detail }]);
+        }
+      };
+      full('', services, limits.services - 1);
+      full('', pools.length, limits.pools - 1);
+      full('/backends', members, limits.backends - 1);
+      full('/ring/size', rows + largest, maps.ringRows.length);
+    },
+  };
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loaded packet path with a few services, for the packet tables and the bench: no interface, no control plane.
+import { addressField, serviceKey, vipMarker } from '../../src/controlplane/kernel-state.js';
+import { BackendFlag } from '../../src/dataplane/abi.gen.js';
+import { type Maps, mapsOf, openMaps } from '../../src/dataplane/maps.js';
+import { type NativeObject, type NativeProgram, native } from '../../src/dataplane/native.js';
+import { loadXdpLb, type ProgramConfig } from '../../src/dataplane/program.js';
+import { writeBackend, writeRingRef, writeRingRows, writeService } from '../../src/dataplane/tables.js';
+import { parseAddress } from '../../src/model/address.js';
+
+export const NEXT_HOP_MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
+export const SOURCE_MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
+
+export const TEST_CONFIG: ProgramConfig = {
+  flowsPerCpu: 4096,
+  newFlowsPerSecond: 1_000_000,
+  ringKey: Uint8Array.from({ length: 16 }, (_, at) => at),
+  tunnelSource: parseAddress('10.9.0.10').bytes,
+  tunnelSource6: parseAddress('fd00:9::10').bytes,
+  tunnelMtu: 1500,
+};
+
+export interface PacketPath {
+  readonly maps: Maps;
+  readonly program: NativeProgram;
+  /** Writes a backend that is reached over `interface` (1: lo, where test runs come in). */
+  backend(number: number, address: string, pool: number, slot: number, more?: { interface?: number; valid?: boolean }): void;
+  ring(pool: number, start: number, owners: Uint16Array): void;
+  service(number: number, address: string, port: number, protocol: 'tcp' | 'udp', pool: number, countersStart: number): void;
+  close(): void;
+}
+
+export async function openPacketPath(config: Partial<ProgramConfig> = {}): Promise<PacketPath> {
+  const object: NativeObject = await loadXdpLb({ ...TEST_CONFIG, ...config }, 0, {});
+  const maps = openMaps(mapsOf(object));
+  const program = object.program('xdp_lb');
+  object.close();
+  return {
+    maps,
+    program,
+    backend(number, address, pool, slot, more = {}) {
+      const v6 = address.includes(':');
+      writeBackend(maps, number, {
+        address: addressField(address),
+        nextHopMac: NEXT_HOP_MAC,
+        flags: (more.valid === false ? 0 : BackendFlag.VALID) | (v6 ? BackendFlag.IPV6 : 0),
+        sourceMac: SOURCE_MAC,
+        slot,
+        interface: more.interface ?? native.interfaceIndex('lo'),
+        pool,
+      });
+    },
+    ring(pool, start, owners) {
+      writeRingRows(maps, start, owners);
+      writeRingRef(maps, pool, { start, rows: owners.length });
+    },
+    service(number, address, port, protocol, pool, countersStart) {
+      const key = serviceKey({ address, port, protocol });
+      writeService(maps, vipMarker(key), { number: 0, pool: 0, countersStart: 0 });
+      writeService(maps, key, { number, pool, countersStart });
+    },
+    close() {
+      program.close();
+      maps.close();
+    },
+  };
+}
