@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BackendStatus, ServiceStatus } from '../api/node.js';
+import type { BackendStatus, ServiceStatus } from '../model/node-view.js';
 import type { Api } from './api.js';
 import type { Topology } from './topology.js';
 import type { Target } from './traffic.js';

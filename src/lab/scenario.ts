@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { setTimeout as pause } from 'node:timers/promises';
-import type { ServiceStatus } from '../api/node.js';
+import type { ServiceStatus } from '../model/node-view.js';
 import { chiSquare } from './chi-square.js';
 import type { Driver } from './drive.js';
 import type { Lab } from './lab.js';

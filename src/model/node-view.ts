@@ -7,11 +7,7 @@ export interface BackendStatus {
   readonly packets: number;
   readonly bytes: number;
   readonly connections: number;
-  readonly nextHop: {
-    readonly state: 'resolved' | 'unresolved';
-    readonly interface: string | null;
-    readonly mac: string | null;
-  };
+  readonly nextHop: { readonly state: 'resolved' | 'unresolved'; readonly interface: string | null; readonly mac: string | null };
 }
 
 export interface ServiceStatus {
@@ -74,15 +70,7 @@ export interface NodeStatus {
     readonly tag: string;
     readonly packets: Readonly<Record<string, number>>; // by action: tx, redirect, pass, drop, aborted
   }[];
-  readonly flowTable: {
-    readonly capacity: number;
-    readonly entries: number;
-    readonly misses: number;
-    readonly inserts: number;
-    readonly evictions: number;
-    readonly overBudget: number;
-    readonly bucketFull: number;
-  };
+  readonly flowTable: { readonly capacity: number; readonly entries: number; readonly misses: number; readonly inserts: number; readonly evictions: number; readonly overBudget: number; readonly bucketFull: number };
 }
 
 /** What the API asks of the running node; src/observability/node.ts provides it. */
@@ -98,8 +86,5 @@ export interface NodeView {
   /** Prometheus text and its content type. */
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
   /** Throws 'full' (naming the field) when the kernel's tables have no room for this change set; called inside Store.update. */
-  admit(next: {
-    readonly services: number;
-    readonly pools: readonly { readonly name: string; readonly members: number; readonly ringSize: number }[];
-  }): void;
+  admit(next: { readonly services: number; readonly pools: readonly { readonly name: string; readonly members: number; readonly ringSize: number }[] }): void;
 }
