@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { type ErrorCode, FairleadError } from '../model/errors.js';
+import { type LabBase, type LabOptions, openBase } from './base.js';
+import { type LabDaemon, startDaemon } from './daemon.js';
+import { type Driver, startDriver } from './drive.js';
+import { labServices, putObjects, readPools } from './objects.js';
+import { runScenario } from './scenario.js';
+import { openScreen, type Screen } from './screen.js';
+import { fired, stopSignal } from './stop.js';
+import { renderTable, renderTotals } from './table.js';
+import { type LabStatus, labStatus } from './teardown.js';
+import { attachLabPrograms } from './xdp.js';
+
+export type { LabOptions } from './base.js';
+export { type LabStatus, labDown, labStatus } from './teardown.js';
+
+/** `once`: run the scenario and end; otherwise traffic runs until the process is told to stop. */
+export interface LabRunOptions extends LabOptions {
+  readonly once: boolean;
+}
+
+/** A lab with the balancer at work in it, its pools and services in the kernel. */
+export interface Lab extends LabBase {
+  readonly daemon: LabDaemon;
+}
+
+/** How the process that holds a lab in the background tells that it stands, or why it does not. */
+export type HoldMessage = { readonly ready: true } | { readonly code: ErrorCode; readonly message: string };
+
+const watchRate = 200; // requests a second
+
+/** Brings up everything but traffic. Throws as openBase and startDaemon do; then nothing stays behind. */
+export async function openLab(options: LabOptions, signal: AbortSignal, say: (line: string) => void): Promise<Lab> {
+  const base = await openBase(options, signal);
+  try {
+    const detach = await attachLabPrograms(base.topology);
+    base.onClose(detach);
+    const daemon = await startDaemon(base.topology, base.directory, signal, say);
+    base.onClose(() => daemon.stop());
+    await putObjects(daemon.api, base.topology);
+    return { ...base, daemon };
+  } catch (error) {
+    await base.close();
+    throw error;
+  }
+}
+
+/**
+ * `fairlead lab run`: the lab, traffic and a table on stdout until the process is told to stop, or once through the
+ * scenario. Takes everything down again. Resolves with the exit code: 0; with `once`, 1 when a check failed and 130 when interrupted.
+ * Call it once per process: it takes over its signals.
+ */
+export async function labRun({ once: onlyOnce, ...options }: LabRunOptions): Promise<number> {
+  const signal = stopSignal(true);
+  const screen = openScreen(process.stdout);
+  try {
+    const lab = await openLab(options, signal, screen.say);
+    try {
+      const driver = await startDriver(lab.topology, labServices(lab.topology));
+      lab.onClose(() => driver.stop());
+      for (const line of header(lab)) screen.say(line);
+      if (onlyOnce) return (await runScenario(lab, driver, signal, screen.say)) ? 0 : 1;
+      await watch(lab, driver, screen, signal);
+      return 0;
+    } finally {
+      await lab.close();
+    }
+  } catch (error) {
+    if (error === signal.reason) return onlyOnce ? 130 : 0;
+    throw error;
+  }
+}
+
+/** `fairlead lab up`: the lab without traffic, held by a process in the background until labDown. Throws as openLab does. */
+export async function labUp(options: LabOptions): Promise<LabStatus> {
+  const child = fork(fileURLToPath(new URL('hold.js', import.meta.url)), [options.name, `${options.backends}`], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+  });
+  const ended = once(child, 'exit').then(([code, killer]) => {
+    throw new FairleadError(
+      'unavailable',
+      `start lab "${options.name}": its process ended (${killer ?? `exit ${code}`})`,
+    );
+  });
+  const [message] = (await Promise.race([once(child, 'message'), ended])) as [HoldMessage];
+  ended.catch(() => {}); // from here on its end is labDown's business
+  if ('code' in message) throw new FairleadError(message.code, message.message);
+  child.disconnect();
+  child.unref();
+  return labStatus(options.name);
+}
+
+/** Traffic, and the table kept current, until the signal. */
+async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, signal: AbortSignal): Promise<void> {
+  const services = labServices(topology);
+  let pools: Awaited<ReturnType<typeof readPools>> = {};
+  let wanted = '';
+  let changes = 0;
+  while (!signal.aborted) {
+    const read = await Promise.race([readPools(daemon.api).catch(() => null), fired(signal)]);
+    pools = read ?? pools; // while the daemon is being started again: as it was
+    const shares = JSON.stringify(Object.values(pools).map((views) => views.map(({ status }) => status.shareWanted)));
+    // The share got is counted anew from each change of the shares wanted.
+    if (shares !== wanted) driver.command({ kind: 'run', phase: `${++changes}`, rate: watchRate, count: null });
+    wanted = shares;
+    const now = { report: driver.report(), pools, phase: `${changes}` };
+    screen.draw([...renderTable(now, services), '', ...renderTotals(now.report)]);
+    await pause(screen.redraws ? 1_000 : 5_000, undefined, { signal }).catch(() => {}); // the signal ends the loop
+  }
+}
+
+function header({ topology, daemon, directory }: Lab): readonly string[] {
+  const { name, client, backends, vip4, vip6 } = topology;
+  const curl = `curl --unix-socket ${daemon.socket} http://fairlead`;
+  return [
+    `lab "${name}": client, router, balancer, ${backends.length} backends; VIPs ${vip4} and ${vip6}`,
+    `API      ${curl}/api/v1/pools`,
+    `metrics  ${curl}/metrics`,
+    `try      ip netns exec ${client} curl http://${vip4}/`,
+    `log      ${directory}/daemon.log`,
+    `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
+    '',
+  ];
+}

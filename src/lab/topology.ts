@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+import { FairleadError } from '../model/errors.js';
+
+/** One backend of the lab: the namespace it lives in, its name in the pools, the router's port towards it. */
+export interface LabBackend {
+  readonly namespace: string;
+  readonly name: string; // be1, be2, ...; also the router's port
+  readonly address4: string;
+  readonly address6: string;
+}
+
+/** The lab as plain values; nothing here touches the machine. */
+export interface Topology {
+  readonly name: string;
+  readonly client: string;
+  readonly router: string;
+  readonly lb: string;
+  readonly lbPort: string; // the router's port towards the balancer
+  readonly lbAddress4: string;
+  readonly lbAddress6: string;
+  readonly vip4: string;
+  readonly vip6: string;
+  readonly httpPort: number;
+  readonly echoPort: number;
+  readonly backends: readonly LabBackend[];
+}
+
+/** What one namespace is given, in this order: settings under /proc/sys/net, then lines for `ip -batch`. */
+export interface NamespaceSetup {
+  readonly namespace: string;
+  readonly settings: readonly string[]; // 'ipv4/ip_forward=1'
+  readonly batch: readonly string[];
+}
+
+/** The interface every namespace but the router's has. */
+export const labInterface = 'eth0';
+
+/** MTU between router, balancer and backends: a full 1500-byte packet plus the 40 bytes of an outer IPv6 header, with room to spare. */
+export const underlayMtu = 1600;
+
+/**
+ * Plans the lab `name` with `backendCount` (1..64) backends. Throws 'invalid' on a name that is no short identifier
+ * (it prefixes namespace names) or a count out of range.
+ */
+export function planTopology(name: string, backendCount: number): Topology {
+  checkLabName(name);
+  if (!Number.isInteger(backendCount) || backendCount < 1 || backendCount > 64)
+    throw new FairleadError('invalid', `lab: got ${backendCount} backends, want 1 to 64`);
+  return {
+    name,
+    client: `${name}-client`,
+    router: `${name}-router`,
+    lb: `${name}-lb1`,
+    lbPort: 'lb1',
+    lbAddress4: '10.9.0.10',
+    lbAddress6: 'fd00:9::10',
+    vip4: '192.0.2.10',
+    vip6: '2001:db8::10',
+    httpPort: 80,
+    echoPort: 5300,
+    backends: Array.from({ length: backendCount }, (_, index) => ({
+      namespace: `${name}-be${index + 1}`,
+      name: `be${index + 1}`,
+      address4: `10.9.0.${21 + index}`,
+      address6: `fd00:9::${21 + index}`, // the same digits as in IPv4, for the reader
+    })),
+  };
+}
+
+/** Throws 'invalid' unless `name` may name a lab: it becomes part of namespace names and of paths. */
+export function checkLabName(name: string): void {
+  if (!/^[a-z][a-z0-9-]{0,15}$/.test(name))
+    throw new FairleadError('invalid', `lab: name "${name}": want 1 to 16 of a-z, 0-9 and -, a letter first`);
+}
+
+/** Whether a namespace belongs to the lab `name`, whatever its number of backends. */
+export function isLabNamespace(name: string, namespace: string): boolean {
+  return namespace.startsWith(`${name}-`) && /^(client|router|lb\d+|be\d+)$/.test(namespace.slice(name.length + 1));
+}
+
+/** All namespaces of the lab. */
+export function namespacesOf(topology: Topology): readonly string[] {
+  return [topology.client, topology.router, topology.lb, ...topology.backends.map((backend) => backend.namespace)];
+}
+
+/** Lines for `ip -batch` inside the router's namespace that make every link of the lab. */
+export function linkBatch(topology: Topology): readonly string[] {
+  const port = (name: string, namespace: string, mtu: number) =>
+    `link add ${name} mtu ${mtu} type veth peer name ${labInterface} mtu ${mtu} netns ${namespace}`;
+  return [
+    `link add br0 mtu ${underlayMtu} type bridge`,
+    port('client', topology.client, 1500),
+    port(topology.lbPort, topology.lb, underlayMtu),
+    ...topology.backends.map((backend) => port(backend.name, backend.namespace, underlayMtu)),
+  ];
+}
+
+/** What each namespace is given once the links are there. */
+export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
+  const { vip4, vip6, lbAddress4, lbAddress6, lbPort } = topology;
+  const underlayHost = (address4: string, address6: string, route: string) => [
+    'link set lo up',
+    `address add ${address4}/24 dev ${labInterface}`,
+    `address add ${address6}/64 dev ${labInterface} nodad`,
+    `link set ${labInterface} up`,
+    `route add default via 10.9.0.1 dev ${labInterface}${route}`,
+    `route add default via fd00:9::1 dev ${labInterface}${route}`,
+  ];
+  const router: NamespaceSetup = {
+    namespace: topology.router,
+    settings: [...hostSettings(['client', 'br0']), 'ipv4/ip_forward=1', 'ipv6/conf/all/forwarding=1'],
+    batch: [
+      'link set lo up',
+      'address add 10.1.0.1/24 dev client',
+      'address add fd00:1::1/64 dev client nodad',
+      'link set client up',
+      ...[lbPort, ...topology.backends.map((backend) => backend.name)].flatMap((port) => [
+        `link set ${port} addrgenmode none`,
+        `link set ${port} master br0`,
+        `link set ${port} up`,
+      ]),
+      'address add 10.9.0.1/24 dev br0',
+      'address add fd00:9::1/64 dev br0 nodad',
+      'link set br0 up',
+      `route add ${vip4}/32 via ${lbAddress4}`,
+      `route add ${vip6}/128 via ${lbAddress6}`,
+    ],
+  };
+  const client: NamespaceSetup = {
+    namespace: topology.client,
+    settings: hostSettings([labInterface]),
+    batch: [
+      'link set lo up',
+      `address add 10.1.0.2/24 dev ${labInterface}`,
+      `address add fd00:1::2/64 dev ${labInterface} nodad`,
+      `link set ${labInterface} up`,
+      'route add default via 10.1.0.1',
+      'route add default via fd00:1::1',
+    ],
+  };
+  const lb: NamespaceSetup = {
+    namespace: topology.lb,
+    // A balancer that has nothing attached must not send packets for a VIP back to the router.
+    settings: [...hostSettings([labInterface]), 'ipv4/ip_forward=0'],
+    batch: underlayHost(lbAddress4, lbAddress6, ''),
+  };
+  const backends = topology.backends.map((backend) => ({
+    namespace: backend.namespace,
+    // The VIP is on every backend: none may answer ARP for it.
+    settings: [...hostSettings([labInterface]), 'ipv4/conf/all/arp_ignore=1', 'ipv4/conf/all/arp_announce=2'],
+    batch: [
+      // Full-size segments of the client must fit into the tunnel, so the backend offers an MSS for 1500.
+      ...underlayHost(backend.address4, backend.address6, ' mtu 1500'),
+      `address add ${vip4}/32 dev lo`,
+      `address add ${vip6}/128 dev lo nodad`,
+    ],
+  }));
+  return [router, client, lb, ...backends];
+}
+
+/** Settings of every namespace; the kernel combines `all` with the interface's own, so both are set. */
+function hostSettings(interfaces: readonly string[]): readonly string[] {
+  return ['all', ...interfaces].flatMap((name) => [
+    `ipv4/conf/${name}/rp_filter=0`,
+    `ipv4/conf/${name}/send_redirects=0`,
+    `ipv6/conf/${name}/accept_dad=0`,
+  ]);
+}
