@@ -17,9 +17,15 @@ export function backendRoutes(app: FastifyInstance, api: Api): void {
   const one = '/pools/:pool/backends/:name';
   const common = { tag: 'backends', query: WriteQuery, path: ['pool', 'name'], answer: answered(BackendBody) };
 
-  const answer = (reply: FastifyReply, snapshot: Snapshot, { pool, name }: Route['Params'], query: WriteQuery) => {
+  const answer = async (
+    reply: FastifyReply,
+    snapshot: Snapshot,
+    { pool, name }: Route['Params'],
+    query: WriteQuery,
+  ) => {
     const { value, revision } = getBackend(snapshot, pool, name);
-    return sendObject(reply, { ...value, revision, status: api.node.pool(pool)?.backends.get(name) ?? null }, query);
+    const known = await api.node.pool(pool);
+    return sendObject(reply, { ...value, revision, status: known?.backends.get(name) ?? null }, query);
   };
   // A write to a backend that exists.
   const change = (request: FastifyRequest<Route>, decide: (now: Snapshot) => readonly Change[]) =>

@@ -16,7 +16,7 @@ export interface Collection<T extends { readonly name: string }> {
   readonly path: string; // '/services'
   readonly kind: Kind<T>;
   readonly schema: TSchema;
-  status(value: T): object | null;
+  status(value: T): Promise<object | null>;
 }
 
 type Write = { Params: { name: string }; Querystring: WriteQuery; Body: unknown };
@@ -34,9 +34,13 @@ export function objectRoutes<T extends { readonly name: string }>(
   const one = `${path}/:name`;
   const common = { tag: `${noun}s`, answer: answered(schema) };
   const byName = { ...common, query: WriteQuery, path: ['name'] };
-  const shown = (stored: Stored<T>) => ({ ...stored.value, revision: stored.revision, status: status(stored.value) });
-  const answer = (reply: FastifyReply, snapshot: Snapshot, name: string, query: WriteQuery) =>
-    sendObject(reply, shown(get(kind, snapshot, name)), query);
+  const shown = async (stored: Stored<T>) => ({
+    ...stored.value,
+    revision: stored.revision,
+    status: await status(stored.value),
+  });
+  const answer = async (reply: FastifyReply, snapshot: Snapshot, name: string, query: WriteQuery) =>
+    sendObject(reply, await shown(get(kind, snapshot, name)), query);
 
   app.get<{ Querystring: ListQuery }>(
     path,
@@ -50,7 +54,7 @@ export function objectRoutes<T extends { readonly name: string }>(
     },
     async ({ query }) => {
       const { items, nextCursor } = page(kind.all(api.store.read()), query);
-      return { items: items.map(shown), nextCursor };
+      return { items: await Promise.all(items.map(shown)), nextCursor };
     },
   );
 

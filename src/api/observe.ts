@@ -19,7 +19,9 @@ export function observeRoutes(app: FastifyInstance, { node }: Api): void {
       return { items: await node.flows(client === undefined ? query : { ...query, client: canonical(client) }) };
     },
   );
-  app.get('/drops', about('Packets dropped, by service and reason'), async () => ({ items: node.drops() }));
+  app.get('/drops', about('Packets dropped, by service and reason'), async () => ({
+    items: await node.drops(),
+  }));
   app.get('/status', about('The node: interfaces, store, tables'), () => node.status());
   app.get('/version', about('The version of the daemon'), async () => {
     const { version } = await node.status();

@@ -7,8 +7,8 @@ import type { Api } from './write.js';
 
 /** The routes of pools. Their backends have routes of their own besides. */
 export function poolRoutes(app: FastifyInstance, api: Api): void {
-  const status = ({ name }: { readonly name: string }) => {
-    const known = api.node.pool(name);
+  const status = async ({ name }: { readonly name: string }) => {
+    const known = await api.node.pool(name);
     return known && { ...known, backends: Object.fromEntries(known.backends) };
   };
   objectRoutes(app, api, { path: '/pools', kind: poolKind, schema: PoolBody, status });

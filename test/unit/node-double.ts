@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { FlowQuery, FlowView, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../../src/api/node.js';
+import type { FlowQuery, FlowView, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../../src/model/node-view.js';
 import { FairleadError } from '../../src/model/errors.js';
 
 /** A node without a kernel: knows what a test tells it, applies at once unless `stuck`, has room for `rooms` services. */
@@ -31,13 +31,13 @@ export function nodeDouble(): NodeDouble {
       ready: node.ready,
       notReady: node.ready ? [] : ['eth0 is not attached', 'the store was not read'],
     }),
-    service: (name) => node.known.services.get(name) ?? null,
-    pool: (name) => node.known.pools.get(name) ?? null,
+    service: async (name) => node.known.services.get(name) ?? null,
+    pool: async (name) => node.known.pools.get(name) ?? null,
     async flows(query) {
       node.asked.flows = query;
       return node.known.flows;
     },
-    drops: () => [{ service: null, reason: 'malformed', packets: 3 }],
+    drops: async () => [{ service: null, reason: 'malformed', packets: 3 }],
     async applied(revision) {
       node.asked.applied = revision;
       if (node.stuck) throw new FairleadError('unavailable', 'pool "web" has no room');
@@ -57,6 +57,7 @@ const nodeStatus: NodeStatus = {
   startedAt: '2026-11-25T00:00:00Z',
   ready: true,
   notReady: [],
+  warnings: [],
   store: { kind: 'memory', revision: 0, connected: true },
   appliedRevision: 0,
   lastError: null,
