@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { ServiceStatus } from '../api/node.js';
 import type { ShownBackend, ShownDrop, ShownFlow, ShownPool, ShownService } from './shapes.js';
 import { backendsOf } from './shapes.js';
 import type { Colour, Column } from './table.js';
@@ -12,7 +13,7 @@ export const serviceColumns: readonly Column<ShownService>[] = [
   { title: 'PROTOCOL', text: ({ protocol }) => protocol },
   { title: 'POOL', text: ({ pool }) => pool },
   number('FLOWS', (status) => `${status.flows}`),
-  number('CONNECTIONS', (status) => `${status.connections}`),
+  { ...number<ServiceStatus>('CONNECTIONS', (status) => `${status.connections}`), spare: true },
   number('PACKETS', (status) => `${status.packets}`),
   number('BYTES', (status) => formatBytes(status.bytes)),
 ];
@@ -43,6 +44,7 @@ export const backendColumns: readonly Column<ShownBackend>[] = [
   number('BYTES', (status) => formatBytes(status.bytes)),
   {
     title: 'NEXT HOP',
+    spare: true,
     text: ({ status }) => nextHopText(status),
     colour: ({ status }) => (status?.nextHop.state === 'unresolved' ? 'red' : null),
   },
@@ -52,7 +54,7 @@ export const backendColumns: readonly Column<ShownBackend>[] = [
 export function flowColumns(now: number): readonly Column<ShownFlow>[] {
   return [
     { title: 'CLIENT', text: ({ client }) => client },
-    { title: 'VIP', text: ({ vip, protocol }) => (protocol === null ? vip : `${vip}/${protocol}`) },
+    { title: 'VIP', spare: true, text: ({ vip, protocol }) => (protocol === null ? vip : `${vip}/${protocol}`) },
     { title: 'SERVICE', text: ({ service }) => service ?? unknown },
     { title: 'BACKEND', text: ({ backend }) => backend ?? unknown },
     { title: 'STATE', text: ({ state }) => state },

@@ -8,6 +8,7 @@ export type Shell = (typeof shells)[number];
 interface Place {
   readonly path: string; // 'services put', '' for the program
   readonly verbs: readonly Command[];
+  readonly choices: readonly string[];
   readonly options: readonly Option[];
 }
 
@@ -21,16 +22,13 @@ export function completionScript(program: Command, shell: Shell): string {
 function placesOf(command: Command, path: string): Place[] {
   const help = command.createHelp();
   const verbs = command.commands;
-  const options = [...command.options, ...ancestorsOf(command).flatMap((each) => each.options)];
-  const place: Place = { path, verbs, options: options.filter((option) => !option.hidden) };
-  return [
-    place,
-    ...verbs.flatMap((verb) => placesOf(verb, `${path} ${help.subcommandTerm(verb).split(' ')[0]}`.trim())),
-  ];
-}
-
-function ancestorsOf({ parent }: Command): Command[] {
-  return parent === null ? [] : [parent, ...ancestorsOf(parent)];
+  const place: Place = {
+    path,
+    verbs,
+    choices: command.registeredArguments.flatMap(({ argChoices }) => argChoices ?? []),
+    options: [...help.visibleOptions(command), ...help.visibleGlobalOptions(command)],
+  };
+  return [place, ...verbs.flatMap((verb) => placesOf(verb, `${path} ${verb.name()}`.trim()))];
 }
 
 function flagsOf({ short, long }: Option): string[] {
@@ -50,8 +48,8 @@ function valuesOf(places: readonly Place[]): { files: string[]; choices: Map<str
   return { files: [...files], choices };
 }
 
-function wordsOf({ verbs, options }: Place): string {
-  return [...verbs.map((verb) => verb.name()), ...options.flatMap(flagsOf), '--help'].join(' ');
+function wordsOf({ verbs, choices, options }: Place): string {
+  return [...verbs.map((verb) => verb.name()), ...choices, ...options.flatMap(flagsOf)].join(' ');
 }
 
 // The words so far make the path: those that lead from one place to the next; options and arguments do not.
@@ -85,11 +83,11 @@ complete -o filenames -F _fairlead fairlead
 
 function zshScript(places: readonly Place[]): string {
   const { files, choices } = valuesOf(places);
-  const described = ({ verbs, options }: Place) =>
+  const described = ({ verbs, choices, options }: Place) =>
     [
       ...verbs.map((verb) => `${verb.name()}:${verb.description()}`),
       ...options.flatMap((option) => flagsOf(option).map((flag) => `${flag}:${option.description}`)),
-      '--help:show the help',
+      ...choices,
     ]
       .map(quoted)
       .join(' ');
@@ -116,10 +114,11 @@ if [ "$funcstack[1]" = _fairlead ]; then _fairlead "$@"; else compdef _fairlead 
 
 function fishScript(places: readonly Place[]): string {
   const steps = places.filter(({ path }) => path !== '').map(({ path }) => `'${path}'`);
-  const lines = places.flatMap(({ path, verbs, options }) => {
+  const lines = places.flatMap(({ path, verbs, choices, options }) => {
     const when = `complete -c fairlead -n "__fairlead_at '${path}'"`;
     return [
       ...verbs.map((verb) => `${when} -a ${verb.name()} -d ${quoted(verb.description())}`),
+      ...choices.map((choice) => `${when} -a ${choice}`),
       ...options.map((option) => `${when} ${fishOption(option)} -d ${quoted(option.description)}`),
     ];
   });

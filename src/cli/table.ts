@@ -6,6 +6,7 @@ export type Colour = 'red' | 'yellow' | 'green';
 export interface Column<T> {
   readonly title: string;
   readonly kind?: 'text' | 'number';
+  readonly spare?: boolean; // left out where there is no room
   text(row: T): string;
   colour?(row: T): Colour | null;
 }
@@ -22,20 +23,23 @@ const leastWidth = 4; // of a cut column: three characters and the ellipsis
 const codes: Record<Colour, number> = { red: 31, yellow: 33, green: 32 };
 
 /**
- * Lays rows out below their titles, two spaces between columns, nothing after the last. A table that is too wide has its
- * widest text columns cut, with an ellipsis, until it fits or nothing is left to cut.
+ * Lays rows out below their titles, two spaces between columns, nothing after the last. When that is too wide, columns that
+ * can be spared are left out, the last one first; then the widest text columns are cut, with an ellipsis, until it fits or
+ * nothing is left to cut.
  */
-export function formatTable<T>(
-  columns: readonly Column<T>[],
-  rows: readonly T[],
-  { width, headers, colours }: TableStyle,
-): string[] {
+export function formatTable<T>(columns: readonly Column<T>[], rows: readonly T[], style: TableStyle): string[] {
+  const { width, headers, colours } = style;
   const cells = rows.map((row) => columns.map((column) => printable(column.text(row))));
   const titles = headers ? [columns.map(({ title }) => title)] : [];
   const widths = columns.map((_, i) =>
     Math.max(0, ...[...titles, ...cells].map((line) => [...(line[i] ?? '')].length)),
   );
-  if (width !== null) fit(columns, widths, width);
+  const excess = widths.reduce((sum, each) => sum + each, gap.length * (columns.length - 1)) - (width ?? Infinity);
+  if (excess > 0) {
+    const spared = columns.findLastIndex(({ spare }) => spare === true);
+    if (spared >= 0) return formatTable(columns.toSpliced(spared, 1), rows, style);
+    cutWidest(columns, widths, excess);
+  }
   const line = (texts: readonly string[], row?: T) =>
     columns
       .map((column, i) => {
@@ -60,9 +64,8 @@ export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '?');
 }
 
-function fit<T>(columns: readonly Column<T>[], widths: number[], width: number): void {
-  let excess = widths.reduce((sum, each) => sum + each, 0) + gap.length * (columns.length - 1) - width;
-  for (; excess > 0; excess--) {
+function cutWidest<T>(columns: readonly Column<T>[], widths: number[], excess: number): void {
+  for (let rest = excess; rest > 0; rest--) {
     let widest = -1;
     for (const [i, { kind, title }] of columns.entries()) {
       const least = Math.max(leastWidth, title.length);

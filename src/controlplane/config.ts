@@ -44,8 +44,8 @@ const afterFile: Position = { line: Number.POSITIVE_INFINITY, column: 0 };
  * Reads the configuration. Throws 'not-found' without a file, and 'invalid' with everything that is wrong in it, one line each
  * below the first: `FILE:LINE:COLUMN: KEY: got X, wanted Y`.
  */
-export function loadConfig({ path, env, flags }: ConfigSources): Config {
-  const file = path ?? defaultConfigPath;
+export function loadConfig({ path, env, flags }: ConfigSources, defaultPath: string = defaultConfigPath): Config {
+  const file = path ?? defaultPath;
   const text = readText(file, path !== null);
   const problems: Problem[] = [];
   const entries = [...fromFile(file, text, problems), ...fromEnv(env, problems), ...fromFlags(flags, problems)];
@@ -87,7 +87,7 @@ function readText(file: string, isExplicit: boolean): string {
     }
     if (isExplicit) throw new FairleadError('not-found', `read the configuration "${file}": it does not exist`);
     const example = exampleConfig.trimEnd().replaceAll('\n', '\n    ');
-    const text = `there is no configuration, so no interface is touched; to begin, write ${file} with the interface and the address of this machine:\n\n    ${example}\n`;
+    const text = `there is no configuration, so no interface is touched; to begin, write ${file} with the interface and the address of this machine:\n\n    ${example}`;
     throw new FairleadError('not-found', text);
   }
 }

@@ -49,7 +49,8 @@ const unexpected = () => {
   throw new Error('not expected in this test');
 };
 
-const noParts: LocalParts = {
+/** Parts that no command of a test may reach. */
+export const noParts: LocalParts = {
   serve: unexpected,
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };
