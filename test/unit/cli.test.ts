@@ -63,8 +63,37 @@ test('cli: tables fit 80 columns', async () => {
   );
   assert.deepEqual(
     shown.map(({ out }) => lines(out)),
-    [['NAME  ADDRESS            PROTOCOL  POOL       FLOWS  CONNECTIONS  PACKETS     BYTES']],
+    [
+      [
+        'NAME  ADDRESS            PROTOCOL  POOL                 FLOWS  PACKETS     BYTES',
+        'web   192.0.2.10:80      tcp       web                     31    31031  44.3 MiB',
+        'dns   [2001:db8::53]:53  udp       resolvers-of-the-o…      -        -         -',
+      ],
+      [
+        'NAME  BACKENDS  LIVE  ROWS',
+        'web          2     1   251',
+        '',
+        'POOL  NAME  ADDRESS   WEIGHT  STATE   WANTED    GOT  FLOWS  PACKETS     BYTES',
+        'web   b1    10.0.0.1     100  active   66.7%  66.7%     20    20020  28.6 MiB',
+        'web   b2    10.0.0.2      50  drain    33.3%  33.3%     11    11011  15.7 MiB',
+      ],
+      [
+        'CLIENT             SERVICE  BACKEND  STATE        PACKETS     BYTES    AGE  IDLE',
+        '[2001:db8:1234:5…  web      b1       established       12  1.50 KiB  3m12s    1s',
+      ],
+      ['SERVICE  REASON     PACKETS', '-        malformed        3'],
+    ],
   );
+  assert.ok(shown.every(({ out }) => lines(out).every((line) => [...line].length <= 80)));
+});
+
+test('cli: tables are whole where no terminal cuts them', async () => {
+  const { out } = await run('backends ls');
+  assert.deepEqual(lines(out), [
+    'POOL  NAME  ADDRESS   WEIGHT  STATE   WANTED    GOT  FLOWS  PACKETS     BYTES  NEXT HOP',
+    'web   b1    10.0.0.1     100  active   66.7%  66.7%     20    20020  28.6 MiB  eth0 02:00:00:00:00:11',
+    'web   b2    10.0.0.2      50  drain    33.3%  33.3%     11    11011  15.7 MiB  unresolved',
+  ]);
 });
 
 test('cli: status has its sections, and says why the node is not ready', async () => {
