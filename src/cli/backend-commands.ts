@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Command, Option } from 'commander';
+import { pathOf } from './client.js';
+import { backendColumns } from './columns.js';
+import { integerOf, integerOption, misused, withExamples } from './help.js';
+import type { Io } from './io.js';
+import { listAll } from './object-commands.js';
+import { openSession } from './session.js';
+import { backendsOf, type ShownBackend, type ShownPool } from './shapes.js';
+import { documentsIn, outcome, putAll, send, type WriteOptions, writing } from './write.js';
+
+/** The command `backends`. */
+export function backendCommands(program: Command, io: Io): void {
+  const group = program.command('backends').description('list, show, store, remove, drain and weight backends');
+  withExamples(group.helpCommand(false).usage('<command>'), 'backends ls web');
+  const verb = (name: string, description: string) =>
+    group
+      .command(name)
+      .description(description)
+      .argument('<pool>', 'name of the pool')
+      .argument('<name>', 'name of the backend');
+
+  withExamples(
+    group.command('ls').description('list the backends of all pools, or of one').argument('[pool]', 'name of the pool'),
+    'backends ls web',
+  ).action(async (pool: string | undefined, _options: object, command: Command) => {
+    const session = await openSession(io, command);
+    const pools =
+      pool === undefined
+        ? await listAll<ShownPool>(session, '/pools')
+        : [(await session.call('GET', pathOf('pools', pool))).body as ShownPool];
+    const items = pools.flatMap(backendsOf);
+    session.table({ items }, backendColumns, items, 'backends');
+  });
+
+  withExamples(verb('get', 'show one backend'), 'backends get web b1 -o json').action(
+    async (pool: string, name: string, _options: object, command: Command) => {
+      const session = await openSession(io, command);
+      const { body } = await session.call('GET', backendPath(pool, name));
+      session.table(body, backendColumns, [{ ...(body as ShownBackend), pool }], 'backends');
+    },
+  );
+
+  const put = group
+    .command('put')
+    .description('create or replace a backend; fields not given get their defaults')
+    .argument('<pool>', 'name of the pool')
+    .argument('[name]', 'name of the backend; needed unless the file says it')
+    .option('-f, --file <path>', 'YAML or JSON of one backend or several, - for standard input')
+    .option('--address <ip>', 'its address')
+    .addOption(weightOption())
+    .addOption(new Option('--state <name>', 'whether it takes flows').choices(['active', 'drain', 'disabled']));
+  withExamples(writing(put), 'backends put web b3 --address 10.0.0.3 --weight 50').action(
+    async (
+      pool: string,
+      name: string | undefined,
+      options: WriteOptions & { file?: string; address?: string; weight?: number; state?: string },
+      command: Command,
+    ) => {
+      const { file, address, weight, state } = options;
+      const isFlagged = address !== undefined || weight !== undefined || state !== undefined;
+      if ((file !== undefined) === isFlagged)
+        misused(command, 'say what to store: either --file or --address, --weight, --state');
+      if (file === undefined && name === undefined) misused(command, 'missing the name of the backend');
+      const session = await openSession(io, command);
+      const documents =
+        file === undefined
+          ? [{ name: name ?? '', body: { address, weight, state } }]
+          : await documentsIn(io, file, name, ['pool']);
+      await putAll(session, documents, options, {
+        path: (each) => backendPath(pool, each),
+        title: (each) => titleOf(pool, each),
+      });
+    },
+  );
+
+  withExamples(writing(verb('rm', 'take a backend out of its pool')), 'backends rm web b3').action(
+    async (pool: string, name: string, options: WriteOptions, command: Command) => {
+      const session = await openSession(io, command);
+      const answer = await send(session, 'DELETE', backendPath(pool, name), options);
+      if (session.output === 'table') io.out(`${outcome(titleOf(pool, name), answer, options, 'removed')}\n`);
+    },
+  );
+
+  const turn = (name: 'drain' | 'undrain', description: string) =>
+    withExamples(writing(verb(name, description)), `backends ${name} web b1`).action(
+      async (pool: string, backend: string, options: WriteOptions, command: Command) => {
+        const session = await openSession(io, command);
+        const answer = await send(session, 'POST', `${backendPath(pool, backend)}${pathOf(name)}`, options);
+        const { status } = answer.body as ShownBackend;
+        const left = name === 'drain' && status !== null && !options.dryRun ? `; flows left: ${status.flows}` : '';
+        const done = name === 'drain' ? 'set to drain' : 'set to active';
+        session.show(answer.body, () => [outcome(titleOf(pool, backend), answer, options, done) + left]);
+      },
+    );
+  turn('drain', 'give a backend no new flows, let it finish those it has');
+  turn('undrain', 'give a backend new flows again');
+
+  const weigh = verb('weight', "change a backend's share of new flows").argument(
+    '<weight>',
+    '0 to 256; 0 takes no new flow',
+    (text: string) => integerOf(text, 0, 256),
+  );
+  withExamples(writing(weigh), 'backends weight web b1 50').action(
+    async (pool: string, name: string, weight: number, options: WriteOptions, command: Command) => {
+      const session = await openSession(io, command);
+      const answer = await send(session, 'PATCH', backendPath(pool, name), options, { weight });
+      session.show(answer.body, () => [outcome(titleOf(pool, name), answer, options, `weighted ${weight}`)]);
+    },
+  );
+}
+
+function weightOption(): Option {
+  return integerOption('--weight <n>', 'its share of new flows against the others, 0 to 256', 0, 256);
+}
+
+function backendPath(pool: string, name: string): string {
+  return pathOf('pools', pool, 'backends', name);
+}
+
+function titleOf(pool: string, name: string): string {
+  return `backend "${name}" of pool "${pool}"`;
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { ServiceStatus } from '../api/node.js';
+import type { ShownBackend, ShownDrop, ShownFlow, ShownPool, ShownService } from './shapes.js';
+import { backendsOf } from './shapes.js';
+import type { Colour, Column } from './table.js';
+import { formatBytes, formatDuration, formatShare } from './units.js';
+
+const unknown = '-'; // the node has not applied the object
+
+export const serviceColumns: readonly Column<ShownService>[] = [
+  { title: 'NAME', text: ({ name }) => name },
+  { title: 'ADDRESS', text: ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port}` },
+  { title: 'PROTOCOL', text: ({ protocol }) => protocol },
+  { title: 'POOL', text: ({ pool }) => pool },
+  number('FLOWS', (status) => `${status.flows}`),
+  { ...number<ServiceStatus>('CONNECTIONS', (status) => `${status.connections}`), spare: true },
+  number('PACKETS', (status) => `${status.packets}`),
+  number('BYTES', (status) => formatBytes(status.bytes)),
+];
+
+/** LIVE: the backends that can take a new flow now, with rows of the ring and a next hop. */
+export const poolColumns: readonly Column<ShownPool>[] = [
+  { title: 'NAME', text: ({ name }) => name },
+  { title: 'BACKENDS', kind: 'number', text: ({ backends }) => `${backends.length}` },
+  {
+    title: 'LIVE',
+    kind: 'number',
+    text: (pool) => (pool.status === null ? unknown : `${liveCount(pool)}`),
+    colour: (pool) => (pool.status !== null && pool.backends.length > 0 && liveCount(pool) === 0 ? 'red' : null),
+  },
+  number('ROWS', (status) => `${status.ringRows}`),
+];
+
+export const backendColumns: readonly Column<ShownBackend>[] = [
+  { title: 'POOL', text: ({ pool }) => pool },
+  { title: 'NAME', text: ({ name }) => name },
+  { title: 'ADDRESS', text: ({ address }) => address },
+  { title: 'WEIGHT', kind: 'number', text: ({ weight }) => `${weight}` },
+  { title: 'STATE', text: ({ state }) => state, colour: ({ state }) => stateColours[state] },
+  number('WANTED', (status) => formatShare(status.shareWanted)),
+  number('GOT', (status) => formatShare(status.shareReal)),
+  number('FLOWS', (status) => `${status.flows}`),
+  number('PACKETS', (status) => `${status.packets}`),
+  number('BYTES', (status) => formatBytes(status.bytes)),
+  {
+    title: 'NEXT HOP',
+    spare: true,
+    text: ({ status }) => nextHopText(status),
+    colour: ({ status }) => (status?.nextHop.state === 'unresolved' ? 'red' : null),
+  },
+];
+
+/** The columns of flows, their ages counted to `now` (Unix milliseconds). */
+export function flowColumns(now: number): readonly Column<ShownFlow>[] {
+  return [
+    { title: 'CLIENT', text: ({ client }) => client },
+    { title: 'VIP', spare: true, text: ({ vip, protocol }) => (protocol === null ? vip : `${vip}/${protocol}`) },
+    { title: 'SERVICE', text: ({ service }) => service ?? unknown },
+    { title: 'BACKEND', text: ({ backend }) => backend ?? unknown },
+    { title: 'STATE', text: ({ state }) => state },
+    { title: 'PACKETS', kind: 'number', text: ({ packets }) => `${packets}` },
+    { title: 'BYTES', kind: 'number', text: ({ bytes }) => formatBytes(bytes) },
+    { title: 'AGE', kind: 'number', text: ({ firstSeen }) => formatDuration(now - firstSeen) },
+    { title: 'IDLE', kind: 'number', text: ({ lastSeen }) => formatDuration(now - lastSeen) },
+  ];
+}
+
+export const dropColumns: readonly Column<ShownDrop>[] = [
+  { title: 'SERVICE', text: ({ service }) => service ?? unknown },
+  { title: 'REASON', text: ({ reason }) => reason },
+  { title: 'PACKETS', kind: 'number', text: ({ packets }) => `${packets}` },
+];
+
+const stateColours: Record<ShownBackend['state'], Colour | null> = { active: null, drain: 'yellow', disabled: 'red' };
+
+function number<S>(title: string, text: (status: S) => string): Column<{ readonly status: S | null }> {
+  return { title, kind: 'number', text: ({ status }) => (status === null ? unknown : text(status)) };
+}
+
+function liveCount(pool: ShownPool): number {
+  const live = backendsOf(pool).filter(
+    ({ status }) => status !== null && status.shareReal > 0 && status.nextHop.state === 'resolved',
+  );
+  return live.length;
+}
+
+function nextHopText(status: ShownBackend['status']): string {
+  if (status === null) return unknown;
+  const { state, interface: device, mac } = status.nextHop;
+  return state === 'resolved' ? [device, mac].filter((part) => part !== null).join(' ') : state;
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type Command, InvalidArgumentError } from 'commander';
+import { FairleadError } from '../model/errors.js';
+import type { Answer } from './client.js';
+import { integerOption, withExamples } from './help.js';
+import type { Io } from './io.js';
+import { type Globals, openSession } from './session.js';
+import { version } from './version.js';
+
+/** Which lab, by the prefix of its namespaces, and how large. */
+export interface LabOptions {
+  readonly name: string;
+  readonly backends: number;
+}
+
+/** What there is of a lab; `pid` null: no process runs it. */
+export interface LabState {
+  readonly name: string;
+  readonly pid: number | null;
+  readonly namespaces: readonly string[];
+  readonly processes: number; // inside the namespaces
+  readonly socket: string | null; // of the daemon's API
+}
+
+/** The parts of Fairlead that run here instead of being asked over the API. Functions that answer a number end with it as the exit code. */
+export interface LocalParts {
+  /** `flags` are configuration keys and their values as text, as loadConfig takes them; `configPath` null: the default. */
+  serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
+  readonly lab: {
+    up(options: LabOptions): Promise<LabState>;
+    /** False when there was nothing to take down. */
+    down(name: string): Promise<boolean>;
+    run(options: LabOptions & { readonly once: boolean }): Promise<number>;
+    status(name: string): LabState;
+  };
+}
+
+/** The commands that run on this machine: `serve`, `lab`, `version`. `exit` is told the exit code of those that have one. */
+export function localCommands(program: Command, io: Io, parts: LocalParts, exit: (code: number) => void): void {
+  const serve = program
+    .command('serve')
+    .description('run the node: load and attach the programs, keep the kernel as the store says, answer the API')
+    .option('--config <file>', 'the configuration (default: /etc/fairlead/fairlead.yaml)')
+    .option('--node <name>', 'same as --set node=NAME')
+    .option('--interface <name[:xdp]>', 'an interface, with auto, native or generic; once for each', appended)
+    .option('--set <key=value>', 'any key of the configuration, over file and environment; repeatable', setting);
+  withExamples(serve, 'serve --config fairlead.yaml --set flows.perCpu=65536').action(
+    async (options: { config?: string; node?: string; interface?: string[]; set?: Record<string, string> }) => {
+      const { socket } = program.opts<Globals>();
+      const flags = {
+        ...options.set,
+        ...(options.node === undefined ? {} : { node: options.node }),
+        ...(options.interface === undefined ? {} : { interfaces: options.interface.join(',') }),
+        ...(socket === undefined ? {} : { 'api.socket': socket }),
+      };
+      exit(await parts.serve(options.config ?? null, flags));
+    },
+  );
+
+  labCommands(program, io, parts.lab, exit);
+
+  withExamples(
+    program.command('version').description('show the version of this program and of the daemon'),
+    'version',
+  ).action(async (_options: object, command: Command) => {
+    const session = await openSession(io, command);
+    const daemon = await session.call('GET', '/version').then(versionIn, absent);
+    session.show({ client: version, daemon }, () => [`fairlead  ${version}`, `daemon    ${daemon ?? 'not reachable'}`]);
+  });
+}
+
+function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (code: number) => void): void {
+  const group = program
+    .command('lab')
+    .description('a lab of network namespaces on this machine: client, router, balancer, backends');
+  withExamples(group.helpCommand(false).usage('<command>'), 'lab run', 'lab down');
+  const verb = (name: string, description: string) =>
+    group
+      .command(name)
+      .description(description)
+      .option('--name <prefix>', 'which lab: the prefix of its namespaces', 'fairlead');
+  const sized = (command: Command) =>
+    command.addOption(integerOption('--backends <n>', 'how many backends', 1, 64).default(3));
+  const show = async (command: Command, state: LabState) => {
+    const session = await openSession(io, command);
+    session.show(state, () => stateLines(state));
+  };
+
+  withExamples(sized(verb('up', 'bring the lab up and leave it standing')), 'lab up --backends 4').action(
+    async (options: LabOptions, command: Command) => show(command, await lab.up(options)),
+  );
+  withExamples(verb('down', 'take the lab down, whatever is left of it'), 'lab down').action(
+    async ({ name }: LabOptions) => {
+      io.out((await lab.down(name)) ? `lab "${name}" is down\n` : `there is no lab "${name}"\n`);
+    },
+  );
+  const run = sized(verb('run', 'bring the lab up, send traffic and show it until Ctrl-C, take the lab down'));
+  run.option('--once', 'run the scenario once, print its table; exit code 1 when a connection failed');
+  withExamples(run, 'lab run --once').action(async ({ once = false, ...options }: LabOptions & { once?: boolean }) => {
+    exit(await lab.run({ ...options, once }));
+  });
+  withExamples(verb('status', 'show what there is of the lab'), 'lab status').action(
+    ({ name }: LabOptions, command: Command) => show(command, lab.status(name)),
+  );
+}
+
+function stateLines({ name, pid, namespaces, processes, socket }: LabState): readonly string[] {
+  if (pid === null && namespaces.length === 0) return [`there is no lab "${name}"`];
+  return [
+    `lab         ${name}`,
+    `process     ${pid ?? 'none; "fairlead lab down" removes what is left'}`,
+    `namespaces  ${namespaces.join(' ') || 'none'}`,
+    `inside      ${processes} processes`,
+    `socket      ${socket ?? 'none'}`,
+  ];
+}
+
+function appended(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
+}
+
+function setting(text: string, before: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  const [key, value] = text.split(/=(.*)/s);
+  if (!key || value === undefined) throw new InvalidArgumentError('Wanted KEY=VALUE, as flows.perCpu=65536.');
+  return { ...before, [key]: value };
+}
+
+function versionIn({ body }: Answer): string {
+  return (body as { readonly version: string }).version;
+}
+
+function absent(error: unknown): null {
+  if (error instanceof FairleadError && error.code === 'unavailable') return null;
+  throw error;
+}

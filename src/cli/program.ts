@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { backendCommands } from './backend-commands.js';
+import { completionScript, type Shell, shells } from './completion.js';
+import { helpLayout, withExamples } from './help.js';
+import type { Io } from './io.js';
+import { type LocalParts, localCommands } from './local-commands.js';
+import { lookCommands } from './look-commands.js';
+import { objectCommands } from './object-commands.js';
+import { defaultSocket } from './session.js';
+import { version } from './version.js';
+
+/**
+ * The command line as a tree of commands. It never ends the process: parsing throws CommanderError instead, after its text is
+ * written to `io`. `exit` is told the exit code of the commands that decide it themselves.
+ */
+export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => void): Command {
+  const program = new Command('fairlead')
+    .description('Fairlead, a layer-4 load balancer: XDP forwarding with direct return, every flow counted.')
+    .version(version, '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show the help')
+    .configureOutput({
+      writeOut: io.out,
+      writeErr: io.err,
+      outputError: (text, write) => write(text.replace(/^error: /, 'fairlead: ')),
+      getOutHelpWidth: () => Math.min(io.screen()?.columns ?? 100, 100),
+      getErrHelpWidth: () => Math.min(io.screen()?.columns ?? 100, 100),
+    })
+    .exitOverride()
+    .addOption(
+      new Option('-o, --output <format>', 'how to print results').choices(['table', 'json', 'yaml']).default('table'),
+    )
+    .addOption(
+      new Option('--socket <path>', `the daemon's socket (default: $FAIRLEAD_SOCKET or ${defaultSocket})`).conflicts(
+        'url',
+      ),
+    )
+    .option('--url <url>', 'the daemon over HTTP instead, as http://127.0.0.1:7080', readUrl)
+    .option('--token-file <file>', 'a file with the token to send')
+    .option('--no-headers', 'print tables without titles');
+  program.configureHelp(helpLayout(program)).usage('[options] <command>');
+  withExamples(program, 'services ls', 'lab run');
+
+  program.commandsGroup('Run:');
+  localCommands(program, io, parts, exit);
+  program.commandsGroup('Manage:');
+  objectCommands(program, io);
+  backendCommands(program, io);
+  program.commandsGroup('Look:');
+  lookCommands(program, io);
+  program.commandsGroup('Other:');
+  completionCommand(program, io);
+  program.helpCommand('help [command]', 'show the help of a command');
+  return program;
+}
+
+function readUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url !== null && ['http:', 'https:'].includes(url.protocol)) return url;
+  throw new InvalidArgumentError('Wanted a URL such as http://127.0.0.1:7080.');
+}
+
+function completionCommand(program: Command, io: Io): void {
+  const completion = program
+    .command('completion')
+    .description('print the completion script of a shell')
+    .addArgument(new Argument('<shell>', 'the shell').choices(shells));
+  withExamples(completion, 'completion bash > /etc/bash_completion.d/fairlead').action((shell: Shell) =>
+    io.out(completionScript(program, shell)),
+  );
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Command } from 'commander';
+import { writeYaml } from '../model/yaml.js';
+import { type Call, clientAt, type Endpoint } from './client.js';
+import type { Io } from './io.js';
+import { type Column, formatTable, type TableStyle } from './table.js';
+
+/** The options every command has. */
+export interface Globals {
+  readonly output: 'table' | 'json' | 'yaml';
+  readonly socket?: string;
+  readonly url?: URL;
+  readonly tokenFile?: string;
+  readonly headers: boolean;
+}
+
+export const defaultSocket = '/run/fairlead/api.sock';
+
+/** One run of a command: the daemon it talks to and how it shows what it has got. */
+export interface Session {
+  readonly io: Io;
+  readonly output: Globals['output'];
+  readonly call: Call;
+  readonly style: TableStyle;
+  /** Prints the data as JSON or YAML, or these lines for people. */
+  show(data: unknown, lines: () => readonly string[]): void;
+  /** Prints the data as JSON or YAML, or a table of it; an empty table is a remark on stderr. */
+  table<T>(data: unknown, columns: readonly Column<T>[], rows: readonly T[], what: string): void;
+}
+
+/** The session that the options of this command ask for. Reads the token file; throws 'invalid' when it cannot. */
+export async function openSession(io: Io, command: Command): Promise<Session> {
+  const { output, socket, url, tokenFile, headers } = command.optsWithGlobals<Globals>();
+  const token = tokenFile === undefined ? null : (await io.read(tokenFile)).trim();
+  const endpoint: Endpoint =
+    url === undefined ? { socket: socket ?? io.env.FAIRLEAD_SOCKET ?? defaultSocket } : { url };
+  const show: Session['show'] = (data, lines) => {
+    if (output === 'json') io.out(`${JSON.stringify(data, null, 2)}\n`);
+    else if (output === 'yaml') io.out(writeYaml(data));
+    else
+      io.out(
+        lines()
+          .map((line) => `${line}\n`)
+          .join(''),
+      );
+  };
+  const style = styleOf(io, headers);
+  return {
+    io,
+    output,
+    call: clientAt(endpoint, token),
+    style,
+    show,
+    table(data, columns, rows, what) {
+      if (output === 'table' && rows.length === 0) io.err(`no ${what}\n`);
+      else show(data, () => formatTable(columns, rows, style));
+    },
+  };
+}
+
+/** How tables look on this terminal. NO_COLOR: https://no-color.org */
+export function styleOf(io: Io, headers: boolean): TableStyle {
+  const screen = io.screen();
+  const colours = screen !== null && (io.env.NO_COLOR ?? '') === '' && io.env.TERM !== 'dumb';
+  return { width: screen?.columns ?? null, headers, colours };
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { type ConfigSources, envName, exampleConfig, loadConfig } from '../../src/controlplane/config.js';
+import { configKeys } from '../../src/controlplane/config-keys.js';
+import { FairleadError } from '../../src/model/errors.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'fairlead-config-'));
+after(() => rmSync(directory, { recursive: true }));
+const path = join(directory, 'fairlead.yaml');
+
+function load(text: string, rest: Partial<ConfigSources> = {}) {
+  writeFileSync(path, text);
+  return loadConfig({ path, env: {}, flags: {}, ...rest });
+}
+
+/** The problems of a refused configuration, without the file's name. */
+function problemsOf(text: string, rest: Partial<ConfigSources> = {}): string[] {
+  try {
+    load(text, rest);
+  } catch (error) {
+    assert.ok(error instanceof FairleadError);
+    assert.equal(error.code, 'invalid');
+    const [first, ...lines] = error.message.split('\n  ');
+    const count = lines.length === 1 ? 'one problem' : `${lines.length} problems`;
+    assert.equal(first, `read the configuration: ${count}`);
+    return lines.map((line) => line.replace(`${path}:`, ''));
+  }
+  return assert.fail('the configuration was accepted');
+}
+
+const small = 'interfaces: [{ name: eth0 }]\n';
+
+test('config: an interface is enough, everything else has a default', () => {
+  assert.deepEqual(load(small), {
+    node: hostname(),
+    interfaces: [{ name: 'eth0', xdp: 'auto' }],
+    store: { type: 'file', path: '/var/lib/fairlead/state.json' },
+    api: { socket: '/run/fairlead/api.sock', listen: null },
+    flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
+    tunnel: { source: null, source6: null, mtu: 1500 },
+    bpffs: '/sys/fs/bpf',
+  });
+});
+
+test('config: every key of the documented file is taken', () => {
+  const config = load(`
+node: edge-1
+interfaces:
+  - { name: eth0, xdp: native }
+  - name: eth1
+    xdp: generic
+store: { type: file, path: /srv/state.json }
+api:
+  socket: /run/x.sock
+  listen: 127.0.0.1:7080
+flows: { perCpu: 4096, mode: all, newPerSecond: 100 }
+tunnel: { source: 192.0.2.1, source6: 2001:db8::1, mtu: 9000 }
+bpffs: /srv/bpf
+`);
+  assert.deepEqual(config, {
+    node: 'edge-1',
+    interfaces: [
+      { name: 'eth0', xdp: 'native' },
+      { name: 'eth1', xdp: 'generic' },
+    ],
+    store: { type: 'file', path: '/srv/state.json' },
+    api: { socket: '/run/x.sock', listen: '127.0.0.1:7080' },
+    flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
+    tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
+    bpffs: '/srv/bpf',
+  });
+});
+
+test('config: an empty section or key means its defaults', () => {
+  assert.deepEqual(load(`${small}flows:\napi:\n  listen:\n`), load(small));
+});
+
+test('config: every mistake of a file is reported at once, in its order, with line and column', () => {
+  const problems = problemsOf(`node: edge 1
+interfaces:
+  - { name: eth0, xdp: fast }
+  - { name: eth/1 }
+  - eth2
+  - { nam: eth3 }
+  - { name: eth0 }
+  - { name: eth0 }
+store:
+  type: file
+  path: state.json
+api:
+  socket: run/x.sock
+  listen: 0.0.0.0:80
+flows: { perCpu: 1000, perCPU: 1 }
+tunnel:
+  source: 2001:db8::1
+  mtu: big
+apii: {}
+flows.mode: all
+`);
+  assert.deepEqual(problems, [
+    '1:7: node: got "edge 1", wanted a name of 1 to 253 letters, digits and . _ -, a letter or digit first and last',
+    '3:24: interfaces[0].xdp: got "fast", wanted auto, native or generic',
+    '4:13: interfaces[1].name: got "eth/1", wanted the name of an interface, as eth0',
+    '5:5: interfaces[2]: got "eth2", wanted { name: eth0, xdp: auto }',
+    '6:5: interfaces[3].name: got nothing, wanted the name of an interface, as eth0',
+    '6:7: interfaces[3].nam: unknown key; known: name, xdp',
+    '8:13: interfaces[5].name: "eth0" is in the list already',
+    '11:9: store.path: got "state.json", wanted an absolute path',
+    '13:11: api.socket: got "run/x.sock", wanted an absolute path of at most 107 bytes',
+    '14:11: api.listen: got "0.0.0.0:80", wanted a loopback ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"; another address needs tls, which this version has not',
+    '15:18: flows.perCpu: got 1000, wanted a power of two from 1024 to 4194304',
+    '15:24: unknown key "flows.perCPU"; known in flows: perCpu, mode, newPerSecond',
+    '17:11: tunnel.source: got "2001:db8::1", wanted an IPv4 address',
+    '18:8: tunnel.mtu: got "big", wanted a whole number from 1280 to 9216',
+    '19:1: unknown key "apii"; known: node, interfaces, store, api, flows, tunnel, bpffs',
+    '20:1: unknown key "flows.mode"; known in flows: perCpu, mode, newPerSecond',
+  ]);
+});
+
+test('config: what is planned is refused as not supported, not as a typing error', () => {
+  const store = 'store: { type: etcd, endpoints: [https://10.0.0.5:2379], prefix: /fairlead/ }\n';
+  assert.deepEqual(problemsOf(`${small}${store}flows: { mode: sample:64 }\n`), [
+    '2:16: store.type: "etcd" is not supported by this version; use "file"',
+    '3:16: flows.mode: "sample:64" is not supported by this version; use "all"',
+  ]);
+});
+
+test('config: flows.perCpu is a power of two from 1024 to 4194304', () => {
+  for (const good of [1024, 65_536, 4_194_304]) {
+    assert.equal(load(`${small}flows: { perCpu: ${good} }\n`).flows.perCpu, good);
+  }
+  for (const bad of ['512', '1025', '8388608', '0', '-1024', '2048.5', '"2048"', '[2048]', 'true']) {
+    assert.equal(problemsOf(`${small}flows: { perCpu: ${bad} }\n`).length, 1, bad);
+  }
+});
+
+test('config: a file without an interface is refused, an empty one too', () => {
+  for (const text of ['', 'node: edge-1\n']) {
+    assert.deepEqual(problemsOf(text), [
+      ' interfaces: missing; wanted at least one, as in "interfaces: [{ name: eth0 }]"',
+    ]);
+  }
+  assert.deepEqual(problemsOf('interfaces: []\n'), [
+    '1:13: interfaces: got [], wanted a list of at least one { name: eth0, xdp: auto }',
+  ]);
+});
+
+test('config: what is not YAML, or not keys, is refused where it begins', () => {
+  assert.deepEqual(problemsOf('node: a\nnode: b\n'), ['2:1: Map keys must be unique']);
+  assert.deepEqual(problemsOf(`${small}---\n${small}`), ['2:1: a second document begins here; wanted one']);
+  assert.deepEqual(problemsOf(`${small}api: 7\n`), ['2:6: api: got 7, wanted the keys socket, listen']);
+  assert.deepEqual(problemsOf('- eth0\n'), [
+    '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, bpffs',
+  ]);
+  assert.equal(problemsOf('a: *b\n').length, 1);
+});
+
+test('config: the environment wins over the file, flags over both', () => {
+  const text = 'node: file\ninterfaces: [{ name: eth0 }]\nflows: { perCpu: 1024 }\ntunnel: { mtu: 1400 }\n';
+  const env = {
+    FAIRLEAD_NODE: 'env',
+    FAIRLEAD_INTERFACES: 'eth1,eth2:native',
+    FAIRLEAD_FLOWS_PERCPU: '2048',
+    FAIRLEAD_API_LISTEN: '[::1]:80',
+    FAIRLEAD_TUNNEL_MTU: '', // as good as not set
+  };
+  const config = load(text, { env, flags: { node: 'flag', 'flows.newPerSecond': '7' } });
+  assert.equal(config.node, 'flag');
+  assert.deepEqual(config.interfaces, [
+    { name: 'eth1', xdp: 'auto' },
+    { name: 'eth2', xdp: 'native' },
+  ]);
+  assert.deepEqual(config.flows, { perCpu: 2048, mode: 'all', newPerSecond: 7 });
+  assert.equal(config.api.listen, '[::1]:80');
+  assert.equal(config.tunnel.mtu, 1400);
+});
+
+test('config: each key has a variable of its own', () => {
+  const names = Object.keys(configKeys).map(envName);
+  assert.equal(new Set(names).size, names.length);
+  assert.equal(envName('flows.newPerSecond'), 'FAIRLEAD_FLOWS_NEWPERSECOND');
+  assert.equal(envName('bpffs'), 'FAIRLEAD_BPFFS');
+});
+
+test('config: a wrong variable or flag is named, after the mistakes of the file', () => {
+  const env = { FAIRLEAD_FLOWS_PERCPU: 'many', FAIRLEAD_API_SOKET: '/x', FAIRLEAD_SOCKET: '/x', FAIRLEAD_URL: 'x' };
+  assert.deepEqual(problemsOf(`${small}typo: 1\n`, { env, flags: { 'tunnel.mtu': '12', 'flows.x': '1' } }), [
+    '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, bpffs',
+    'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_LISTEN',
+    'flag: unknown key "flows.x"; known in flows: perCpu, mode, newPerSecond',
+    'FAIRLEAD_FLOWS_PERCPU: flows.perCpu: got "many", wanted a power of two from 1024 to 4194304',
+    'flag: tunnel.mtu: got 12, wanted a whole number from 1280 to 9216',
+  ]);
+});
+
+test('config: a file that is not there is refused by its name', () => {
+  const missing = join(directory, 'missing.yaml');
+  assert.throws(() => loadConfig({ path: missing, env: {}, flags: {} }), {
+    code: 'not-found',
+    message: `read the configuration "${missing}": it does not exist`,
+  });
+  assert.throws(() => loadConfig({ path: directory, env: {}, flags: {} }), { code: 'invalid' });
+});
+
+test('config: without any configuration the refusal says how to begin, with an example that works', () => {
+  const none = join(directory, 'none.yaml');
+  const begin = () => loadConfig({ path: null, env: { FAIRLEAD_INTERFACES: 'eth0' }, flags: {} }, none);
+  assert.throws(begin, (error) => {
+    assert.ok(error instanceof FairleadError);
+    assert.equal(error.code, 'not-found');
+    const [sentence, example = ''] = error.message.split('\n\n');
+    assert.match(
+      sentence ?? '',
+      /^there is no configuration, so no interface is touched; to begin, write .*none\.yaml /,
+    );
+    assert.equal(example.replaceAll(/^ {4}/gm, ''), exampleConfig.trimEnd());
+    return true;
+  });
+  assert.equal(load(exampleConfig).interfaces.length, 1);
+});
