@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { ServiceStatus } from '../api/node.js';
+import type { ServiceStatus } from '../model/node-view.js';
 import type { ShownBackend, ShownDrop, ShownFlow, ShownPool, ShownService } from './shapes.js';
 import { backendsOf } from './shapes.js';
 import type { Colour, Column } from './table.js';

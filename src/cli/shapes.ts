@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BackendStatus, DropCount, FlowView, NodeStatus, ServiceStatus } from '../api/node.js';
+import type { BackendStatus, DropCount, FlowView, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Backend, Pool, Service } from '../model/objects.js';
 
 /** An object as the API answers it; `status` is null while the node has not applied it. */
