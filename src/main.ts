@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts together; nothing else does.
-import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { pino } from 'pino';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
-import { runCli } from './cli/main.js';
+import { runCli } from './cli/run.js';
+import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
 import { openFileStore } from './controlplane/file-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
-import { type DataplaneConfig, detachAll, openDataplane } from './dataplane/dataplane.js';
+import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { labDown, labRun, labStatus, labUp } from './lab/lab.js';
 import { parseAddress } from './model/address.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
-
-const version: string = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
 function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
@@ -93,8 +91,6 @@ async function serve(path: string | null, flags: Readonly<Record<string, string>
 }
 
 process.exitCode = await runCli(process.argv.slice(2), {
-  version,
   serve,
-  detach: detachAll,
   lab: { up: labUp, down: labDown, run: labRun, status: labStatus },
 });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BackendStatus, FlowView, NodeStatus } from '../../src/api/node.js';
+import type { BackendStatus, FlowView, NodeStatus } from '../../src/model/node-view.js';
 import type { Given } from './api-server.js';
 
 /** When the recorded answers were given; ages count to here. */
