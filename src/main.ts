@@ -56,12 +56,12 @@ async function serve(path: string | null, flags: Readonly<Record<string, string>
   const config = loadConfig({ path, env: process.env, flags });
   const log = pino({ base: null });
   const store = await openFileStore(config.store.path);
-  const dataplane = await openDataplane(
-    dataplaneConfig(config, store.read().hashKey, (line) => log.warn(line)),
-  ).catch(async (error: unknown) => {
-    await store.close();
-    throw error;
-  });
+  const dataplane = await openDataplane(dataplaneConfig(config, store.read().hashKey, (line) => log.warn(line))).catch(
+    async (error: unknown) => {
+      await store.close();
+      throw error;
+    },
+  );
   for (const warning of dataplane.warnings) log.warn(warning);
   for (const { name, mode, tag, adopted } of dataplane.interfaces) {
     log.info({ interface: name, mode, tag }, adopted ? 'program replaced' : 'program attached');

@@ -2,8 +2,8 @@
 import type { Change, Store } from '../controlplane/store.js';
 import { applyChanges } from '../controlplane/store-core.js';
 import { FairleadError, messageOf } from '../model/errors.js';
-import type { Snapshot } from '../model/objects.js';
 import type { NodeView } from '../model/node-view.js';
+import type { Snapshot } from '../model/objects.js';
 import type { WriteQuery } from './query.js';
 
 /** What every route works on. */

@@ -12,7 +12,7 @@ import type { Store } from './store.js';
 
 /** What the reconciler knows after its last round. */
 export interface Applied {
-  /** Store revision the kernel holds in full; 0 before the first. */
+  /** Store revision the kernel holds in full; -1 before the first, an empty store has 0. */
   readonly revision: number;
   readonly snapshot: Snapshot;
   readonly numbering: Numbering;
@@ -54,7 +54,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
   const rings: RingCache = new Map();
   const listeners: (() => void)[] = [];
   let state: Applied = {
-    revision: 0,
+    revision: -1,
     snapshot: store.read(),
     numbering: adoptNumbering(readKernel(maps), store.read()),
     hops: new Map(),

@@ -90,11 +90,17 @@ function adoptMaps(config: DataplaneConfig, warnings: string[]): Partial<Record<
 
 /** Pins a new map over an old pin without a moment in which there is none. */
 function pinMap(path: string, map: NativeMap): void {
-  const fresh = `${path}.new`;
+  const fresh = `${path}_new`;
   rmSync(fresh, { force: true });
   map.pin(fresh);
   renameSync(fresh, path);
 }
+
+/**
+ * The name of a link's pin: SLOT-MODE-INTERFACE. bpffs takes no dots; ':' cannot be in an interface's name, so it stands
+ * for them.
+ */
+const linkPin = (slot: number, mode: XdpMode, name: string): string => `${slot}-${mode}-${name.replaceAll('.', ':')}`;
 
 /** What the name of a link's pin tells: the interface's slot in `outcomes`, and the mode, which the kernel does not say. */
 interface PinnedLink {
@@ -107,7 +113,8 @@ function pinnedLinks(directory: string): Map<string, PinnedLink> {
   const found = new Map<string, PinnedLink>();
   for (const pin of readdirSync(directory)) {
     const [, slot, mode, name] = /^(\d+)-(native|generic)-(.+)$/.exec(pin) ?? [];
-    if (name !== undefined) found.set(name, { pin: join(directory, pin), slot: Number(slot), mode: mode as XdpMode });
+    if (name !== undefined)
+      found.set(name.replaceAll(':', '.'), { pin: join(directory, pin), slot: Number(slot), mode: mode as XdpMode });
   }
   return found;
 }
@@ -201,7 +208,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       const slot = slots[at] ?? 0;
       const program = programOf(objects, at);
       if (old) await link.update(program, null);
-      else link.pin(join(directory, `${slot}-${mode}-${name}`));
+      else link.pin(join(directory, linkPin(slot, mode, name)));
       interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });
     }
     const open = openMaps(maps, objectAt(objects, 0).program('flow_clock'));

@@ -151,7 +151,7 @@ export function nodeFacts(
   function notReady(): string[] {
     const { revision, error } = reconciler.state();
     const reasons: string[] = [];
-    if (revision === 0) reasons.push('the store has not been applied yet');
+    if (revision < 0) reasons.push('the store has not been applied yet');
     if (error) reasons.push(error);
     return reasons;
   }

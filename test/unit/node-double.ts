@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { FlowQuery, FlowView, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../../src/model/node-view.js';
+
 import { FairleadError } from '../../src/model/errors.js';
+import type {
+  FlowQuery,
+  FlowView,
+  NodeStatus,
+  NodeView,
+  PoolStatus,
+  ServiceStatus,
+} from '../../src/model/node-view.js';
 
 /** A node without a kernel: knows what a test tells it, applies at once unless `stuck`, has room for `rooms` services. */
 export interface NodeDouble extends NodeView {
