@@ -10,7 +10,7 @@ import { type Config, loadConfig } from './controlplane/config.js';
 import { openFileStore } from './controlplane/file-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
-import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
+import { type DataplaneConfig, detachAll, openDataplane } from './dataplane/dataplane.js';
 import { labDown, labRun, labStatus, labUp } from './lab/lab.js';
 import { parseAddress } from './model/address.js';
 import { openMetrics } from './observability/metrics.js';
@@ -92,5 +92,6 @@ async function serve(path: string | null, flags: Readonly<Record<string, string>
 
 process.exitCode = await runCli(process.argv.slice(2), {
   serve,
+  detach: detachAll,
   lab: { up: labUp, down: labDown, run: labRun, status: labStatus },
 });

@@ -26,6 +26,8 @@ export interface LabState {
 export interface LocalParts {
   /** `flags` are configuration keys and their values as text, as loadConfig takes them; `configPath` null: the default. */
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
+  /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
+  detach(bpffs: string): readonly string[];
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
     /** False when there was nothing to take down. */
@@ -35,7 +37,7 @@ export interface LocalParts {
   };
 }
 
-/** The commands that run on this machine: `serve`, `lab`, `version`. `exit` is told the exit code of those that have one. */
+/** The commands that run on this machine: `serve`, `detach`, `lab`, `version`. `exit` is told the exit code of those that have one. */
 export function localCommands(program: Command, io: Io, parts: LocalParts, exit: (code: number) => void): void {
   const serve = program
     .command('serve')
@@ -56,6 +58,15 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
       exit(await parts.serve(options.config ?? null, flags));
     },
   );
+
+  const detach = program
+    .command('detach')
+    .description('take every program, link and pinned table of Fairlead off this machine; balancing stops')
+    .option('--bpffs <path>', 'where the daemon pins them, as in its configuration', '/sys/fs/bpf');
+  withExamples(detach, 'detach').action(({ bpffs }: { bpffs: string }) => {
+    const removed = parts.detach(bpffs);
+    io.out(removed.length === 0 ? 'nothing of Fairlead was attached\n' : `${removed.join('\n')}\n`);
+  });
 
   labCommands(program, io, parts.lab, exit);
 

@@ -239,8 +239,10 @@ export function detachAll(bpffs: string): string[] {
       const link = native.openLink(join(links, pin));
       link.detach();
       link.close();
-      removed.push(`link ${pin}`);
+      removed.push(`program taken off: ${pin.replace(/^\d+-(native|generic)-/, '').replaceAll(':', '.')}`);
     }
+    const maps = join(root, version, 'maps');
+    removed.push(`tables dropped: ${readdirSync(maps).join(', ')}`);
   }
   rmSync(root, { recursive: true, force: true });
   return removed;

@@ -52,5 +52,6 @@ const unexpected = () => {
 /** Parts that no command of a test may reach. */
 export const noParts: LocalParts = {
   serve: unexpected,
+  detach: unexpected,
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };

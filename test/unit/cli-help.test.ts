@@ -57,7 +57,7 @@ test('cli help: every example is a command line that is understood', async () =>
       const args = example.trim().split(' > ')[0]?.split(' ').slice(1) ?? [];
       const stop = AbortSignal.abort(); // so that --watch ends
       const lab = { up: async () => state, down: async () => true, run: async () => 0, status: () => state };
-      const parts = { serve: async () => 0, lab };
+      const parts = { serve: async () => 0, detach: () => [], lab };
       const { code, err } = await cli(args, { stop, parts, env: { FAIRLEAD_SOCKET: '/nowhere/api.sock' } });
       assert.ok(code === 0 || code === 3 || /read "web.yaml": ENOENT/.test(err), `${example}: ${code} ${err}`);
     }
@@ -119,6 +119,18 @@ test('cli serve: file and flags go to the daemon, its exit code comes back', asy
   assert.deepEqual(calls, [['x.yaml', flags]]);
   await cli(['serve'], { parts: { serve } });
   assert.deepEqual(calls[1], [null, {}]);
+});
+
+test('cli detach: says what it took off, or that there was nothing', async () => {
+  const calls: string[] = [];
+  const detach = (bpffs: string) => {
+    calls.push(bpffs);
+    return bpffs === '/b' ? ['program taken off: eth0', 'tables dropped: pools'] : [];
+  };
+  const some = await cli(['detach', '--bpffs', '/b'], { parts: { detach } });
+  assert.equal(some.out, 'program taken off: eth0\ntables dropped: pools\n');
+  assert.equal((await cli(['detach'], { parts: { detach } })).out, 'nothing of Fairlead was attached\n');
+  assert.deepEqual(calls, ['/b', '/sys/fs/bpf']);
 });
 
 test('cli lab: options and answers pass through', async () => {
