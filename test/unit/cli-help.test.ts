@@ -103,7 +103,13 @@ test('cli completion: bash offers files where an option takes one', async () => 
 for (const shell of ['zsh', 'fish']) {
   const missing = spawnSync(shell, ['--version']).error === undefined ? false : `${shell} is not installed`;
   test(`cli completion: ${shell} takes the script`, { skip: missing }, async () => {
-    assert.equal(spawnSync(shell, ['-n'], { input: await script(shell) }).status, 0);
+    const directory = mkdtempSync(join(tmpdir(), 'fairlead-complete-'));
+    try {
+      writeFileSync(join(directory, 'script'), await script(shell));
+      assert.equal(spawnSync(shell, ['-n', join(directory, 'script')]).status, 0);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 }
 
