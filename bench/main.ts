@@ -1,36 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync, writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { writeFileSync } from 'node:fs';
+import { cpus, release, type } from 'node:os';
 import { parseArgs } from 'node:util';
-import { microBench } from './micro.js';
+import { flowsBench } from './flows.js';
+import { type CaseResult, microBench } from './micro.js';
+import { ringBench } from './ring.js';
 
-const USAGE = `usage: npm run bench -- micro [--room FLOWS] [--rounds N] [--json FILE]
+const USAGE = `usage: npm run bench -- <what> [--json FILE]
 
   micro   ns per packet of xdp_lb beside the floors (bench/bpf/floors.c)
-          --room   flows per CPU of xdp_lb, a power of two (default 131072)
-          --rounds interleaved rounds, at least 7 (default 21)`;
+          --room FLOWS  flows per CPU of xdp_lb, a power of two (default 131072)
+          --rounds N    interleaved rounds, at least 7 (default 21)
+  flows   a million flow records into a sorted top 100
+  ring    building rings, and what a change of members moves`;
 
-const machine = (): string => {
-  const model = cpus()[0]?.model ?? 'unknown';
-  return `${cpus().length} x ${model}`;
-};
-
-async function micro(room: number, rounds: number, json: string | undefined): Promise<void> {
-  const cases = await microBench(rounds, room, (line) => process.stderr.write(`${line}\n`));
-  const floorOf = (name: string, flows: number): number =>
-    cases.find((c) => c.case === name && c.flows === flows && c.program === 'min_lb_ct')?.aboveFloorNs ?? Number.NaN;
-  process.stdout.write(`room for ${room} flows per CPU; ns per packet above min_tx, ratio to min_lb_ct\n`);
-  for (const row of cases) {
-    const ratio = row.program === 'xdp_lb' ? (row.aboveFloorNs / floorOf(row.case, row.flows)).toFixed(2) : '';
-    const columns = [row.case.padEnd(10), String(row.flows).padStart(8), row.program.padEnd(10)];
-    const figures = [row.nsMedian, row.nsMin, row.nsMax, row.aboveFloorNs].map((ns) => ns.toFixed(0).padStart(6));
-    process.stdout.write(`${[...columns, ...figures].join(' ')} ${ratio === 'NaN' ? '' : ratio}\n`);
-  }
-  if (json === undefined) return;
-  const kernel = `${release()} ${readFileSync('/proc/sys/kernel/ostype', 'utf8').trim()}`;
-  const report = { machine: machine(), kernel, date: new Date().toISOString(), room, rounds, cases };
-  writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
+interface Options {
+  readonly room: number;
+  readonly rounds: number;
 }
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+function tellMicro(cases: readonly CaseResult[], room: number): void {
+  const rival = (name: string, flows: number): number =>
+    cases.find((c) => c.case === name && c.flows === flows && c.program === 'min_lb_ct')?.aboveFloorNs ?? Number.NaN;
+  say(`room for ${room} flows per CPU; ns per packet`);
+  say('case          flows program    median    min    max  above floor  of min_lb_ct');
+  for (const row of cases) {
+    const ratio = row.program === 'xdp_lb' ? row.aboveFloorNs / rival(row.case, row.flows) : Number.NaN;
+    const figures = [row.nsMedian, row.nsMin, row.nsMax].map((ns) => ns.toFixed(0).padStart(6)).join(' ');
+    const head = `${row.case.padEnd(10)} ${String(row.flows).padStart(8)} ${row.program.padEnd(10)}`;
+    say(
+      `${head} ${figures} ${row.aboveFloorNs.toFixed(0).padStart(12)}  ${Number.isNaN(ratio) ? '' : ratio.toFixed(2)}`,
+    );
+  }
+}
+
+const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> = {
+  async micro({ room, rounds }) {
+    const cases = await microBench(rounds, room, (line) => process.stderr.write(`${line}\n`));
+    tellMicro(cases, room);
+    return { room, rounds, cases };
+  },
+  async flows({ rounds }) {
+    const cases = await flowsBench(rounds);
+    console.table(cases);
+    return { rounds, cases };
+  },
+  async ring() {
+    const result = await ringBench();
+    for (const [title, rows] of Object.entries(result)) {
+      say(`\n${title}`);
+      console.table(rows);
+    }
+    return result;
+  },
+};
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -43,10 +68,14 @@ const { values, positionals } = parseArgs({
 });
 const room = Number(values.room ?? 131072);
 const rounds = Number(values.rounds ?? 21);
+const bench = BENCHES[positionals[0] ?? ''];
 const powerOfTwo = Number.isInteger(room) && room >= 1024 && (room & (room - 1)) === 0;
-if (positionals[0] !== 'micro' || values.help || !powerOfTwo || !(rounds >= 7)) {
+if (!bench || values.help || !powerOfTwo || !Number.isInteger(rounds) || rounds < 7) {
   process.stderr.write(`${USAGE}\n`);
   process.exitCode = values.help ? 0 : 2;
 } else {
-  await micro(room, rounds, values.json);
+  const result = await bench({ room, rounds });
+  const machine = `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`;
+  const report = { machine, kernel: `${type()} ${release()}`, date: new Date().toISOString(), ...result };
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
 }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// How long a million flow records take to become a sorted top 100, and how long the event loop is held meanwhile.
+import { FlowCold, FlowHot, FlowLimit } from '../src/dataplane/abi.gen.js';
+import { topFlows } from '../src/dataplane/flows.js';
+import type { Maps } from '../src/dataplane/maps.js';
+import { openPacketPath } from '../test/support/packet-path.js';
+
+export interface FlowsResult {
+  readonly records: number;
+  readonly order: string;
+  readonly msMedian: number;
+  readonly msMin: number;
+  readonly msMax: number;
+  readonly longestBlockMs: number;
+}
+
+const FLOWS_PER_CPU = 1 << 20;
+
+/** Fills half of each CPU's ways, so two CPUs hold a million; one record in sixteen has its flow on another CPU too. */
+function fill(maps: Maps): number {
+  const hot = new Uint8Array(maps.flowsHot);
+  const cold = new Uint8Array(maps.flowsCold);
+  let records = 0;
+  for (let record = 0; record < maps.flowsPerCpu * maps.cpus; record++) {
+    if (record % FlowLimit.WAYS >= 2) continue;
+    const bucket = Math.floor((record % maps.flowsPerCpu) / FlowLimit.WAYS);
+    const shared = bucket % 16 === 0;
+    const tag = ((shared ? bucket * 4 + (record % 4) : record) * 2654435761) >>> 0 || 1;
+    const bytes = (record * 40503) % 1_000_003;
+    hot.set(
+      FlowHot.encode({ tag, backend: 1 + (record % 8), seen: 0, packetsState: 1 + (record % 1000), bytes }),
+      record * FlowHot.size,
+    );
+    const client = new Uint8Array(16);
+    new DataView(client.buffer).setUint32(0, record);
+    const flow = { client, clientPort: record & 0xffff, vipPort: 80, service: 1, protocol: 6, family: 4 };
+    const totals = { packets: 5n, bytes: BigInt(bytes), firstNs: BigInt(record), handshakeNs: 0n };
+    cold.set(FlowCold.encode({ ...flow, ...totals }), record * FlowCold.size);
+    records++;
+  }
+  return records;
+}
+
+/** Runs `work` and tells the longest time in which a timer due every millisecond did not get its turn. */
+async function longestBlock(work: () => Promise<unknown>): Promise<{ ms: number; blockMs: number }> {
+  let last = performance.now();
+  let blockMs = 0;
+  const look = (): void => {
+    const now = performance.now();
+    blockMs = Math.max(blockMs, now - last);
+    last = now;
+  };
+  const timer = setInterval(look, 1);
+  const started = performance.now();
+  await work();
+  const ms = performance.now() - started;
+  look();
+  clearInterval(timer);
+  return { ms, blockMs };
+}
+
+export async function flowsBench(rounds: number): Promise<FlowsResult[]> {
+  const path = await openPacketPath({ flowsPerCpu: FLOWS_PER_CPU });
+  const records = fill(path.maps);
+  const results: FlowsResult[] = [];
+  for (const order of ['bytes', 'packets', 'age'] as const) {
+    const runs: { ms: number; blockMs: number }[] = [];
+    for (let round = 0; round < rounds; round++)
+      runs.push(await longestBlock(() => topFlows(path.maps, {}, order, 100)));
+    const times = runs.map(({ ms }) => ms).sort((a, b) => a - b);
+    results.push({
+      records,
+      order,
+      msMedian: times[times.length >> 1] ?? 0,
+      msMin: times[0] ?? 0,
+      msMax: times.at(-1) ?? 0,
+      longestBlockMs: Math.max(...runs.map(({ blockMs }) => blockMs)),
+    });
+  }
+  path.close();
+  return results;
+}
