@@ -54,46 +54,45 @@ int xdp_lb(struct xdp_md *ctx)
 
 	bool syn = pkt.tcp_flags & TCP_SYN;
 	struct flow_place place;
+	struct service service;
 
 	flow_locate(&place, flow_hash(&pkt));
 	if (!syn)
 		flow_touch(&place);
-	struct service *service = bpf_map_lookup_elem(&services, &pkt.to);
-	if (!service)
+	if (!service_find(&pkt.to, &service))
 		return finish(REASON_NOT_OURS, 0, 0);
-
 	if (!place.bucket)
-		return finish(REASON_INTERNAL, service->number, 0);
+		return finish(REASON_INTERNAL, service.number, 0);
 
 	/* Inlined to one load; a clock would be a call of some 10 ns on every packet. */
 	__u64 ticks = bpf_jiffies64();
 	struct backend *to = NULL;
 	bool begins = false;
 
-	flow_tag_service(&place, service->number);
+	flow_tag_service(&place, service.number);
 	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
-	if (!syn || flow_budget_left(service->number, ticks))
+	if (!syn || flow_budget_left(service.number, ticks))
 		to = backend_of(flow_lookup(&place, &pkt, flow_seen(ticks)));
 	if (to) {
 		flow_count(&place, pkt.size, flow_seen(ticks));
 	} else {
-		__u16 chosen = ring_choose(&pkt, service->pool);
+		__u16 chosen = ring_choose(&pkt, service.pool);
 
 		to = backend_of(chosen);
 		if (!to)
-			return finish(REASON_NO_BACKEND, service->number, 0);
-		bool inserted = flow_insert(&place, &pkt, service->number, chosen, ticks);
+			return finish(REASON_NO_BACKEND, service.number, 0);
+		bool inserted = flow_insert(&place, &pkt, service.number, chosen, ticks);
 
 		begins = syn || (inserted && pkt.to.protocol == IPPROTO_UDP);
 	}
 
 	reason = to->flags & BACKEND_IPV6 ? encap_ipv6(ctx, &pkt, to, place.tag) : encap_ipv4(ctx, &pkt, to);
 	if (reason != REASON_FORWARDED)
-		return finish(reason, service->number, 0);
-	count_traffic(service, to, pkt.size, begins);
+		return finish(reason, service.number, 0);
+	count_traffic(&service, to, pkt.size, begins);
 	if (to->interface != ctx->ingress_ifindex)
 		reason = REASON_REDIRECTED;
-	return finish(reason, service->number, to->interface);
+	return finish(reason, service.number, to->interface);
 }
 
 /* What `seen` is now, for readers of the flow table: run by BPF_PROG_TEST_RUN, attached nowhere. */

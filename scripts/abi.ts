@@ -64,7 +64,16 @@ function codecOf(id: number, offset: number): { code: string; type: string } {
 }
 
 const enums = btf.types.filter((type) => type.kind === 'ENUM' && type.name !== '(anon)');
-const emitted = new Set(['abi', 'reason', 'family', 'backend_flag', 'flow_limit', 'flow_state', 'vip_filter_limit']);
+const emitted = new Set([
+  'abi',
+  'reason',
+  'family',
+  'backend_flag',
+  'flow_limit',
+  'flow_state',
+  'vip_filter_limit',
+  'service_limit',
+]);
 const section = (name: string): BtfType[] =>
   (btf.types.find((type) => type.kind === 'DATASEC' && type.name === name) ?? fail(`no section ${name}`)).vars?.map(
     (v) => typeOf(v.type_id),
@@ -74,6 +83,20 @@ function enumCode(type: BtfType): string {
   const prefix = `${type.name.replace(/_(limit|state|flag)$/, '').toUpperCase()}_`;
   const rows = (type.values ?? []).map((v) => `  ${v.name.replace(prefix, '')}: ${v.val >>> 0},`);
   return `export const ${pascal(type.name)} = {\n${rows.join('\n')}\n} as const;\n`;
+}
+
+/** The struct a member is, or is an array of; null for integers and their arrays. */
+function innerStruct(id: number): BtfType | null {
+  const { type } = resolve(id);
+  if (type.kind === 'ARRAY') return innerStruct(type.type_id ?? 0);
+  return type.kind === 'STRUCT' ? type : null;
+}
+
+/** A struct made of structs: only where they lie. */
+function frameCode(type: BtfType): string {
+  const members = (type.members ?? []).filter((member) => !member.name.startsWith('pad'));
+  const offsets = members.map((member) => `${camel(member.name)}: ${member.bits_offset / 8}`).join(', ');
+  return `export const ${pascal(type.name)} = { size: ${type.size}, offset: { ${offsets} } } as const;\n`;
 }
 
 function structCode(type: BtfType): string {
@@ -125,10 +148,13 @@ function mapShape(variable: BtfType): MapShape {
 const maps = section('.maps').map(mapShape);
 
 function abi(): string {
-  const shared = [...new Set(maps.flatMap((map) => [map.key, map.value]))].filter((name) => !name.startsWith('__u'));
-  const structs = btf.types.filter(
-    (type) => type.kind === 'STRUCT' && (shared.includes(type.name) || type.name === 'flow_hot'),
+  const roots = new Set(maps.flatMap((map) => [map.key, map.value]));
+  const shared = new Set(
+    btf.types
+      .filter((type) => roots.has(type.name))
+      .flatMap((type) => [type.name, ...(type.members ?? []).map((m) => innerStruct(m.type_id)?.name)]),
   );
+  const structs = btf.types.filter((type) => type.kind === 'STRUCT' && shared.has(type.name));
   const variables = (btf.types.some((type) => type.name === '.rodata') ? section('.rodata') : [])
     .filter((variable) => variable.name !== 'abi_anchor')
     .map(
@@ -141,18 +167,9 @@ function abi(): string {
     `import { } from '${codec}';`,
     '',
     ...enums.filter((type) => emitted.has(type.name)).map(enumCode),
-    ...structs
-      .filter((type) =>
-        (type.members ?? []).every(
-          (m) =>
-            resolve(m.type_id).type.kind !== 'ARRAY' ||
-            resolve(resolve(m.type_id).type.type_id ?? 0).type.kind !== 'STRUCT',
-        ),
-      )
-      .map(structCode),
-    ...structs
-      .filter((type) => type.name === 'flow_bucket')
-      .map((type) => `export const FlowBucket = { size: ${type.size} } as const;\n`),
+    ...structs.map((type) =>
+      (type.members ?? []).some((m) => innerStruct(m.type_id)) ? frameCode(type) : structCode(type),
+    ),
     '/** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */',
     'export const MapShape = {',
     ...maps.map(

@@ -20,7 +20,6 @@ perl -e '
 	my $fd = syscall($number{$machine} // 0, 0, $attr, length $attr);
 	if ($fd < 0) { print STDERR "fairlead: BPF is missing: this kernel or container refuses to make a BPF map ($!)\n"; exit 1; }
 ' || exit 1
-ip netns list >/dev/null 2>&1 || true
 
 packages=(bpftool clang-19 ethtool g++ iproute2 libbpf-dev libelf-dev make python3 zlib1g-dev)
 [ "${1:-start}" != test ] || packages+=(clang-format-19 curl fish procps tcpdump zsh)

@@ -17,7 +17,7 @@ const volatile __u64 index_key[2] = {};
 const volatile __u64 ring_key[2] = {};
 /* Outer source addresses, as in service_key. */
 const volatile __be32 tunnel_source = 0;
-const volatile __be32 tunnel_source6[4] = {};
+const volatile __be64 tunnel_source6[2] = {};
 /* Largest packet, outer header included, that fits on the way to the backends; bytes. */
 const volatile __u32 tunnel_mtu = 1500;
 

@@ -54,7 +54,7 @@ static __always_inline enum reason encap_ipv4(struct xdp_md *ctx, const struct p
 	*(__be32 *)&ip->id = bpf_htonl(0x4000); /* ID 0, DF */
 	*(__be16 *)&ip->ttl = bpf_htons(OUTER_TTL << 8 | IPPROTO_IPIP);
 	ip->saddr = tunnel_source;
-	ip->daddr = to->address[0];
+	ip->daddr = (__be32)to->address[0];
 	ip->check =
 		fold_checksum(bpf_htons(0x4500 | pkt->traffic_class) + bpf_htons(size) + bpf_htons(0x4000) +
 			      bpf_htons(OUTER_TTL << 8 | IPPROTO_IPIP) + (tunnel_source & 0xffff) +
@@ -83,10 +83,8 @@ static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct p
 	*(__be32 *)ip = bpf_htonl(0x60000000 | (__u32)pkt->traffic_class << 20 | (entropy & 0xfffff));
 	ip->payload_len = bpf_htons(pkt->size);
 	*(__be16 *)&ip->nexthdr = bpf_htons(IPPROTO_IPV6 << 8 | OUTER_TTL);
-	for (int word = 0; word < 4; word++) {
-		ip->saddr.in6_u.u6_addr32[word] = tunnel_source6[word];
-		ip->daddr.in6_u.u6_addr32[word] = to->address[word];
-	}
+	copy_address((__be64 *)&ip->saddr, (const void *)tunnel_source6);
+	copy_address((__be64 *)&ip->daddr, to->address);
 	return REASON_FORWARDED;
 }
 

@@ -74,9 +74,7 @@ static __always_inline void flow_set_state(struct flow_hot *flow, enum flow_stat
 
 static __always_inline bool flow_same_key(const struct flow_cold *cold, const struct packet *pkt)
 {
-	const __u64 *have = (const __u64 *)cold->client;
-
-	return have[0] == words(pkt->from[0], pkt->from[1]) && have[1] == words(pkt->from[2], pkt->from[3]) &&
+	return cold->client[0] == pkt->from[0] && cold->client[1] == pkt->from[1] &&
 	       cold->client_port == pkt->from_port && cold->vip_port == pkt->to.port;
 }
 
@@ -214,7 +212,8 @@ static __always_inline void flow_write(const struct flow_place *place, const str
 		return;
 	/* Free while the cold half is not this flow's: a reader checks the tag on both sides. */
 	*(volatile __u32 *)&flow->tag = 0;
-	__builtin_memcpy(cold->client, pkt->from, sizeof(cold->client));
+	cold->client[0] = pkt->from[0];
+	cold->client[1] = pkt->from[1];
 	cold->client_port = pkt->from_port;
 	cold->vip_port = pkt->to.port;
 	cold->service = service;

@@ -10,12 +10,16 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
-/* VIPs. Written by the reconciler; read once per packet. Bounded by services + their addresses. */
+/*
+ * Services and markers of VIPs, found by service_find. Written by the reconciler (mmap); read once per
+ * packet. Not a BPF hash: that costs a call and a general hash of 20 bytes (docs/decisions/0007).
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct service_key);
-	__type(value, struct service);
-	__uint(max_entries, 8192);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct service_entry);
+	__uint(max_entries, SERVICE_SLOTS);
 } services SEC(".maps");
 
 /*

@@ -23,7 +23,7 @@ enum tcp_flag { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 }
 
 struct packet {
 	struct service_key to; /* its port and protocol are set when the reason is REASON_FORWARDED */
-	__be32 from[4];
+	__be64 from[2];
 	__be16 from_port;
 	__u8 tcp_flags; /* 0 for UDP */
 	__u8 traffic_class;
@@ -89,13 +89,20 @@ static __always_inline enum reason parse_ipv4(struct packet *pkt, struct iphdr *
 	return parse_transport(pkt, (void *)ip + header, end, pkt->size - header, ip->protocol);
 }
 
+/* Two loads of 8 bytes; a memcpy would become four of 4, since a packet's headers are aligned to less. */
+static __always_inline void copy_address(__be64 *to, const void *from)
+{
+	to[0] = *(const __be64 *)from;
+	to[1] = *((const __be64 *)from + 1);
+}
+
 static __always_inline enum reason parse_ipv6(struct packet *pkt, struct ipv6hdr *ip, void *end)
 {
 	if ((void *)(ip + 1) > end)
 		return REASON_RUNT;
 	pkt->to.family = FAMILY_IPV6;
-	__builtin_memcpy(pkt->to.address, &ip->daddr, 16);
-	__builtin_memcpy(pkt->from, &ip->saddr, 16);
+	copy_address(pkt->to.address, &ip->daddr);
+	copy_address(pkt->from, &ip->saddr);
 	pkt->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 
 	__u32 payload = bpf_ntohs(ip->payload_len);

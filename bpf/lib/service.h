@@ -13,13 +13,49 @@
  */
 static __always_inline bool service_possible(const struct packet *pkt)
 {
-	const __be32 *address = pkt->to.address;
-	__u32 bit =
-		(address[0] ^ address[1] ^ address[2] ^ address[3]) * VIP_FILTER_FACTOR >> VIP_FILTER_SHIFT;
+	__u64 address = pkt->to.address[0] ^ pkt->to.address[1];
+	__u32 bit = ((__u32)address ^ (__u32)(address >> 32)) * VIP_FILTER_FACTOR >> VIP_FILTER_SHIFT;
 	__u32 word = bit / 64;
 	__u64 *bits = bpf_map_lookup_elem(&vip_filter, &word);
 
 	return bits && *bits >> (bit & 63) & 1;
+}
+
+/* The u64 of a key that holds port, protocol and family. */
+static __always_inline __u64 key_rest(const struct service_key *key)
+{
+	return *(const __u64 *)&key->port;
+}
+
+/* Where a search for the key begins. Its twin is serviceSlot in src/dataplane/services.ts. */
+static __always_inline __u32 service_slot(const struct service_key *key)
+{
+	__u64 hash = key->address[0] ^ key->address[1] * 0x9e3779b97f4a7c15ULL ^ key_rest(key) << 17;
+
+	return hash * 0xff51afd7ed558ccdULL >> (64 - SERVICE_SLOTS_LOG2);
+}
+
+/*
+ * Copies the service or marker with exactly this key. One load: also while the entry changes, it is one
+ * service's number, pool and counters.
+ */
+static __always_inline bool service_find(const struct service_key *key, struct service *found)
+{
+	__u32 slot = service_slot(key);
+
+	for (int probe = 0; probe < SERVICE_PROBES; probe++) {
+		__u32 index = (slot + probe) & (SERVICE_SLOTS - 1);
+		struct service_entry *entry = bpf_map_lookup_elem(&services, &index);
+
+		if (!entry || entry->key.family == FAMILY_NONE)
+			return false;
+		if (key_rest(&entry->key) == key_rest(key) && entry->key.address[0] == key->address[0] &&
+		    entry->key.address[1] == key->address[1]) {
+			*(__u64 *)found = *(volatile __u64 *)&entry->value;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* A packet we cannot balance is dropped when it was meant for a VIP, and none of our business otherwise. */
@@ -27,9 +63,11 @@ static __always_inline enum reason unless_ours(struct packet *pkt, enum reason r
 {
 	if (reason == REASON_NOT_IP || reason == REASON_RUNT || reason == REASON_NOT_OURS)
 		return reason;
+	struct service marker;
+
 	pkt->to.port = 0;
 	pkt->to.protocol = 0;
-	return bpf_map_lookup_elem(&services, &pkt->to) ? reason : REASON_NOT_OURS;
+	return service_find(&pkt->to, &marker) ? reason : REASON_NOT_OURS;
 }
 
 #endif

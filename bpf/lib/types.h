@@ -33,18 +33,20 @@ enum reason {
 	REASON_COUNT,
 };
 
-enum family { FAMILY_IPV4 = 4, FAMILY_IPV6 = 6 };
+/* In an entry of `services` also: never used, and no longer used. */
+enum family { FAMILY_NONE = 0, FAMILY_LEFT = 1, FAMILY_IPV4 = 4, FAMILY_IPV6 = 6 };
 
-/* IPv4 addresses lie in address[0], the other words are 0; `family` keeps the two apart. */
+/* IPv4 addresses lie in the first four bytes, the others are 0; `family` keeps the two apart. */
 struct service_key {
-	__be32 address[4];
+	__be64 address[2];
 	__be16 port;
 	__u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP; 0 with port 0: "this address is a VIP" */
 	__u8 family;   /* enum family */
+	__u32 pad;
 };
-_Static_assert(sizeof(struct service_key) == 20, "a hash key has no padding");
+_Static_assert(sizeof(struct service_key) == 24, "compared as three u64");
 
-/* vip_filter: bit (xor of the address words x VIP_FILTER_FACTOR mod 2^32) >> VIP_FILTER_SHIFT. */
+/* vip_filter: bit (xor of the address's 32-bit words x VIP_FILTER_FACTOR mod 2^32) >> VIP_FILTER_SHIFT. */
 enum vip_filter_limit {
 	VIP_FILTER_BITS = 4096,
 	VIP_FILTER_SHIFT = 20,
@@ -52,13 +54,27 @@ enum vip_filter_limit {
 };
 
 struct service {
-	__u16 number; /* 0 only in the marker entry of a VIP */
-	__u16 pad;
-	__u32 pool;	      /* index into pools */
+	__u16 number;	      /* 0 only in the marker entry of a VIP */
+	__u16 pool;	      /* index into pools */
 	__u32 counters_start; /* index into counters of this service's slot 0 */
-	__u32 pad2;
+} __attribute__((aligned(8)));
+_Static_assert(sizeof(struct service) == 8, "read with one load");
+
+/*
+ * Open addressing with linear probing: a key lies at most SERVICE_PROBES entries after the one its hash
+ * names (service_slot in service.h), and a search ends at an entry that was never used.
+ */
+struct service_entry {
+	struct service_key key;
+	struct service value;
 };
-_Static_assert(sizeof(struct service) == 16, "service");
+_Static_assert(sizeof(struct service_entry) == 32, "two in a cache line");
+
+enum service_limit {
+	SERVICE_SLOTS_LOG2 = 15,
+	SERVICE_SLOTS = 1 << SERVICE_SLOTS_LOG2,
+	SERVICE_PROBES = 16,
+};
 
 /* Where a pool's ring lies in ring_rows. Read as one u64, so a packet sees the old ring or the new one. */
 struct ring_ref {
@@ -81,7 +97,7 @@ enum backend_flag {
 
 /* One cache line. The first MAC and the flags share a u64, so that a new next hop is never half seen. */
 struct backend {
-	__be32 address[4]; /* as in service_key */
+	__be64 address[2]; /* as in service_key */
 	__u8 next_hop_mac[6];
 	__u16 flags; /* enum backend_flag */
 	__u8 source_mac[6];
@@ -126,7 +142,7 @@ _Static_assert(sizeof(struct flow_bucket) == 64, "one cache line");
 /* The rest of a flow: written when it begins, on SYN, FIN, RST, at the end of the handshake, and on a carry.
  */
 struct flow_cold {
-	__be32 client[4]; /* as in service_key */
+	__be64 client[2]; /* as in service_key */
 	__be16 client_port;
 	__be16 vip_port;
 	__u16 service; /* number */
@@ -170,6 +186,7 @@ struct abi_anchor {
 	enum family *family;
 	enum backend_flag *backend_flag;
 	enum vip_filter_limit *vip_filter_limit;
+	enum service_limit *service_limit;
 	enum flow_limit *flow_limit;
 	enum flow_state *flow_state;
 };

@@ -4,15 +4,14 @@ import { addTraffic, clearServiceOutcomes, readTraffic, resetTraffic } from '../
 import { firstFit, type Range } from '../dataplane/first-fit.js';
 import type { Maps } from '../dataplane/maps.js';
 import { native } from '../dataplane/native.js';
+import { deleteService, writeService } from '../dataplane/services.js';
 import {
   clearBackend,
-  deleteService,
   invalidateBackend,
   readRingRef,
   writeBackend,
   writeRingRef,
   writeRingRows,
-  writeService,
 } from '../dataplane/tables.js';
 import { FairleadError } from '../model/errors.js';
 import type { Step } from './plan.js';

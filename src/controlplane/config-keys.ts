@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isIPv4, isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
+import type { InterfaceConfig } from '../dataplane/dataplane.js';
 import type { Path } from '../model/yaml.js';
 
 /** Called with what is wrong, and where below the key: the value at that path or the last key of the path. */
 export type Refuse = (detail: string, at?: Path, part?: 'key' | 'value') => void;
-
-/** How XDP is attached: `auto` takes native where the driver can do it, else generic with a warning. */
-export type XdpMode = 'auto' | 'native' | 'generic';
-
-/** An interface that takes the clients' packets. */
-export interface InterfaceConfig {
-  readonly name: string;
-  readonly xdp: XdpMode;
-}
 
 interface Rule<T> {
   /** The value; it means nothing when `refuse` was called. */
@@ -103,7 +95,7 @@ function readInterfaces(value: unknown, refuse: Refuse): readonly InterfaceConfi
   return read;
 }
 
-const xdpModes: readonly XdpMode[] = ['auto', 'native', 'generic'];
+const xdpModes: readonly InterfaceConfig['xdp'][] = ['auto', 'native', 'generic'];
 
 function scalar<T>(wanted: string, accept: (value: unknown) => T | undefined, fallback: () => T): Rule<T> {
   return {

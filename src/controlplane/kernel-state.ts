@@ -2,7 +2,8 @@
 // What the kernel is to hold, or holds: plain values, so that the planner can compare the two.
 import { type Backend, BackendFlag, Family, type Service, ServiceKey } from '../dataplane/abi.gen.js';
 import type { Maps } from '../dataplane/maps.js';
-import { readBackend, readRingRef, readRingRows, readServices, usedBackends } from '../dataplane/tables.js';
+import { readServices } from '../dataplane/services.js';
+import { readBackend, readRingRef, readRingRows, usedBackends } from '../dataplane/tables.js';
 import { formatAddress, parseAddress } from '../model/address.js';
 import type { Service as ServiceObject } from '../model/objects.js';
 

@@ -24,6 +24,8 @@ export const Reason = {
 } as const;
 
 export const Family = {
+  NONE: 0,
+  LEFT: 1,
   IPV4: 4,
   IPV6: 6,
 } as const;
@@ -37,6 +39,12 @@ export const VipFilterLimit = {
   BITS: 4096,
   SHIFT: 20,
   FACTOR: 10368889,
+} as const;
+
+export const ServiceLimit = {
+  SLOTS_LOG2: 15,
+  SLOTS: 32768,
+  PROBES: 16,
 } as const;
 
 export const FlowLimit = {
@@ -55,13 +63,15 @@ export const FlowState = {
   CLOSED: 3,
 } as const;
 
+export const ServiceEntry = { size: 32, offset: { key: 0, value: 24 } } as const;
+
 export interface ServiceKey {
   address: Uint8Array;
   port: number;
   protocol: number;
   family: number;
 }
-export const ServiceKey = struct<ServiceKey>(20, {
+export const ServiceKey = struct<ServiceKey>(24, {
   address: bytes(0, 16),
   port: be16(16),
   protocol: u8(18),
@@ -73,10 +83,10 @@ export interface Service {
   pool: number;
   countersStart: number;
 }
-export const Service = struct<Service>(16, {
+export const Service = struct<Service>(8, {
   number: u16(0),
-  pool: u32(4),
-  countersStart: u32(8),
+  pool: u16(2),
+  countersStart: u32(4),
 });
 
 export interface RingRef {
@@ -115,6 +125,8 @@ export const Backend = struct<Backend>(64, {
   interface: u32(32),
   pool: u32(36),
 });
+
+export const FlowBucket = { size: 64, offset: { way: 0 } } as const;
 
 export interface FlowHot {
   tag: number;
@@ -191,11 +203,9 @@ export const FlowStats = struct<FlowStats>(40, {
   bucketFull: u64(32),
 });
 
-export const FlowBucket = { size: 64 } as const;
-
 /** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
-  services: { type: 1, keySize: 20, valueSize: 16, maxEntries: 8192, flags: 0 },
+  services: { type: 2, keySize: 4, valueSize: 32, maxEntries: 32768, flags: 1024 },
   vip_filter: { type: 2, keySize: 4, valueSize: 8, maxEntries: 64, flags: 1024 },
   pools: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
   ring_rows: { type: 2, keySize: 4, valueSize: 8, maxEntries: 2097152, flags: 1024 },

@@ -17,6 +17,7 @@ import { loadXdpLb, type ProgramConfig } from './program.js';
 
 export type XdpMode = 'native' | 'generic';
 
+/** An interface that takes the clients' packets. `auto`: native where the driver can do it, else generic with a warning. */
 export interface InterfaceConfig {
   readonly name: string;
   readonly xdp: XdpMode | 'auto';

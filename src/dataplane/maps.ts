@@ -28,6 +28,7 @@ export interface Maps {
   /** One u64 per row: struct ring_row. */
   readonly ringRows: BigUint64Array;
   readonly backends: Uint8Array;
+  readonly services: Uint8Array;
   readonly flowsHot: ArrayBuffer;
   readonly flowsCold: ArrayBuffer;
   readonly countersBase: BigUint64Array;
@@ -49,6 +50,7 @@ export function openMaps(handle: Readonly<Record<MapName, NativeMap>>, clock: Na
     pools: new BigUint64Array(handle.pools.mmap()),
     ringRows: new BigUint64Array(handle.ring_rows.mmap()),
     backends: new Uint8Array(handle.backends.mmap()),
+    services: new Uint8Array(handle.services.mmap()),
     flowsHot: handle.flows_hot.mmap(),
     flowsCold: handle.flows_cold.mmap(),
     vipFilter: new BigUint64Array(handle.vip_filter.mmap()),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading and writing the tables that steer packets. Every write here is atomic for a packet: the whole old entry or the whole new one,
 // apart from a backend's, whose order of stores is given at writeBackend.
-import { Backend, BackendFlag, type RingRef, Service, ServiceKey, VipFilterLimit } from './abi.gen.js';
+import { Backend, BackendFlag, type RingRef } from './abi.gen.js';
 import type { Maps } from './maps.js';
 
 /** The u64 of struct ring_ref. */
@@ -77,41 +77,4 @@ export function invalidateBackend(maps: Maps, number: number): void {
 /** Frees the number. No packet may still be reading the entry. */
 export function clearBackend(maps: Maps, number: number): void {
   maps.backends.fill(0, number * Backend.size, (number + 1) * Backend.size);
-}
-
-/** All entries of `services`, markers of VIPs included (protocol 0). */
-export function readServices(maps: Maps): { readonly key: ServiceKey; readonly value: Service }[] {
-  const found: { key: ServiceKey; value: Service }[] = [];
-  const map = maps.handle.services;
-  for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) {
-    const value = map.get(key);
-    if (value) found.push({ key: ServiceKey.decode(key), value: Service.decode(value) });
-  }
-  return found;
-}
-
-/** The bit of vip_filter an address has; see service_possible in bpf/lib/service.h. */
-function filterBit(address: Uint8Array): { readonly word: number; readonly bit: bigint } {
-  const [a = 0, b = 0, c = 0, d = 0] = new Uint32Array(address.slice().buffer);
-  const bit = Math.imul(a ^ b ^ c ^ d, VipFilterLimit.FACTOR) >>> VipFilterLimit.SHIFT;
-  return { word: bit >> 6, bit: 1n << BigInt(bit & 63) };
-}
-
-/** Replaces or makes an entry; a hash element is replaced as a whole. The filter lets its packets through first. */
-export function writeService(maps: Maps, key: ServiceKey, value: Service): void {
-  const { word, bit } = filterBit(key.address);
-  Atomics.or(maps.vipFilter, word, bit);
-  maps.handle.services.set(ServiceKey.encode(key), Service.encode(value), 0);
-}
-
-/** Deletes an entry, and then from the filter what no service needs any more. */
-export function deleteService(maps: Maps, key: ServiceKey): void {
-  maps.handle.services.delete(ServiceKey.encode(key));
-  const { word } = filterBit(key.address);
-  let needed = 0n;
-  for (const { key: other } of readServices(maps)) {
-    const its = filterBit(other.address);
-    if (its.word === word) needed |= its.bit;
-  }
-  Atomics.store(maps.vipFilter, word, needed);
 }

@@ -5,7 +5,8 @@ import { BackendFlag } from '../../src/dataplane/abi.gen.js';
 import { type Maps, mapsOf, openMaps } from '../../src/dataplane/maps.js';
 import { type NativeObject, type NativeProgram, native } from '../../src/dataplane/native.js';
 import { loadXdpLb, type ProgramConfig } from '../../src/dataplane/program.js';
-import { writeBackend, writeRingRef, writeRingRows, writeService } from '../../src/dataplane/tables.js';
+import { writeService } from '../../src/dataplane/services.js';
+import { writeBackend, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
 import { parseAddress } from '../../src/model/address.js';
 
 export const NEXT_HOP_MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
