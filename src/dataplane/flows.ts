@@ -93,6 +93,23 @@ function sameOnCpu(table: Table, bucket: number, tag: number, cpu: number): numb
   return -1;
 }
 
+/** One bit per tag modulo 32: 0 means no tag of the bucket with that bit is on more than one CPU. Spares most records the search for a twin. */
+function sharedTags(table: Table, bucket: number): number {
+  let once = 0;
+  let twice = 0;
+  for (let cpu = 0; cpu < table.cpus; cpu++) {
+    const first = (cpu * table.buckets + bucket) * WAYS;
+    let own = 0;
+    for (let record = first; record < first + WAYS; record++) {
+      const tag = table.hot[record * HOT + TAG] ?? 0;
+      if (tag !== 0) own |= 1 << (tag & 31);
+    }
+    twice |= once & own;
+    once |= own;
+  }
+  return twice;
+}
+
 function seenOnEarlierCpu(table: Table, bucket: number, tag: number, cpu: number): boolean {
   for (let other = 0; other < cpu; other++) if (sameOnCpu(table, bucket, tag, other) >= 0) return true;
   return false;
@@ -108,22 +125,26 @@ function matches(table: Table, record: number, filter: FlowFilter, client: Uint3
   return true;
 }
 
-/** What orders the flow; bytes and packets over all CPUs. */
-function orderValue(table: Table, bucket: number, record: number, cpu: number, order: FlowOrder): number {
-  if (order === 'age') return -u64At(table.cold, record * COLD + COLD_FIRST);
-  const tag = table.hot[record * HOT + TAG] ?? 0;
-  let value = 0;
-  for (let other = cpu, at = record; ; ) {
-    if (at >= 0) {
-      const hot =
-        order === 'bytes'
-          ? (table.hot[at * HOT + BYTES] ?? 0)
-          : (table.hot[at * HOT + PACKETS_STATE] ?? 0) & PACKETS_MASK;
-      value += hot + u64At(table.cold, at * COLD + (order === 'bytes' ? COLD_BYTES : COLD_PACKETS));
-    }
-    if (++other >= table.cpus) return value;
-    at = sameOnCpu(table, bucket, tag, other);
+/** What orders one CPU's record of a flow. */
+function recordValue(table: Table, record: number, order: FlowOrder): number {
+  const hot = record * HOT;
+  const cold = record * COLD;
+  if (order === 'bytes') return (table.hot[hot + BYTES] ?? 0) + u64At(table.cold, cold + COLD_BYTES);
+  if (order === 'packets')
+    return ((table.hot[hot + PACKETS_STATE] ?? 0) & PACKETS_MASK) + u64At(table.cold, cold + COLD_PACKETS);
+  return -u64At(table.cold, cold + COLD_FIRST);
+}
+
+/** What orders the flow whose first record is on `cpu`: sums over the CPUs, or its oldest record. */
+function flowValue(table: Table, bucket: number, tag: number, cpu: number, order: FlowOrder): number {
+  let value = order === 'age' ? Number.NEGATIVE_INFINITY : 0;
+  for (let other = cpu; other < table.cpus; other++) {
+    const record = sameOnCpu(table, bucket, tag, other);
+    if (record < 0) continue;
+    const part = recordValue(table, record, order);
+    value = order === 'age' ? Math.max(value, part) : value + part;
   }
+  return value;
 }
 
 /** One CPU's record, both halves of the same flow: the tag, and the bytes that only grow but for a carry, are read again after. */
@@ -189,12 +210,17 @@ export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder,
   const top = new TopK(limit);
   const client = filter.client ? new Uint32Array(filter.client.slice().buffer) : null;
   await inSlices(table.buckets, (bucket) => {
+    const shared = sharedTags(table, bucket);
     for (let cpu = 0; cpu < table.cpus; cpu++) {
       const first = (cpu * table.buckets + bucket) * WAYS;
       for (let record = first; record < first + WAYS; record++) {
         const tag = table.hot[record * HOT + TAG] ?? 0;
-        if (tag === 0 || seenOnEarlierCpu(table, bucket, tag, cpu) || !matches(table, record, filter, client)) continue;
-        top.offer(orderValue(table, bucket, record, cpu, order), record);
+        if (tag === 0 || !matches(table, record, filter, client)) continue;
+        if ((shared & (1 << (tag & 31))) === 0) {
+          top.offer(recordValue(table, record, order), record);
+        } else if (!seenOnEarlierCpu(table, bucket, tag, cpu)) {
+          top.offer(flowValue(table, bucket, tag, cpu, order), record);
+        }
       }
     }
   });
