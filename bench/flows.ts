@@ -16,7 +16,7 @@ export interface FlowsResult {
 
 const FLOWS_PER_CPU = 1 << 20;
 
-/** Fills half of each CPU's ways, so two CPUs hold a million; one record in sixteen has its flow on another CPU too. */
+/** Fills half of each CPU's ways, so two CPUs hold a million; one record in sixteen has its flow on another CPU too, one in 64 has carried. */
 function fill(maps: Maps): number {
   const hot = new Uint8Array(maps.flowsHot);
   const cold = new Uint8Array(maps.flowsCold);
@@ -27,14 +27,20 @@ function fill(maps: Maps): number {
     const shared = bucket % 16 === 0;
     const tag = ((shared ? bucket * 4 + (record % 4) : record) * 2654435761) >>> 0 || 1;
     const bytes = (record * 40503) % 1_000_003;
+    const carried = record % 64 === 0 ? FlowLimit.CARRIED : 0;
     hot.set(
-      FlowHot.encode({ tag, backend: 1 + (record % 8), seen: 0, packetsState: 1 + (record % 1000), bytes }),
+      FlowHot.encode({ tag, backend: 1 + (record % 8), seen: 0, packetsState: (1 + (record % 1000)) | carried, bytes }),
       record * FlowHot.size,
     );
     const client = new Uint8Array(16);
     new DataView(client.buffer).setUint32(0, record);
     const flow = { client, clientPort: record & 0xffff, vipPort: 80, service: 1, protocol: 6, family: 4 };
-    const totals = { packets: 5n, bytes: BigInt(bytes), firstNs: BigInt(record), handshakeNs: 0n };
+    const totals = {
+      packets: carried ? 5n : 0n,
+      bytes: carried ? BigInt(bytes) : 0n,
+      firstNs: BigInt(record),
+      handshakeNs: 0n,
+    };
     cold.set(FlowCold.encode({ ...flow, ...totals }), record * FlowCold.size);
     records++;
   }

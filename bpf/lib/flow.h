@@ -64,12 +64,12 @@ static __always_inline __u16 flow_seen(__u64 ticks)
 
 static __always_inline enum flow_state flow_state_of(const struct flow_hot *flow)
 {
-	return flow->packets_state >> FLOW_STATE_SHIFT;
+	return flow->packets_state >> FLOW_STATE_SHIFT & 3;
 }
 
 static __always_inline void flow_set_state(struct flow_hot *flow, enum flow_state state)
 {
-	flow->packets_state = (flow->packets_state & FLOW_PACKETS_MASK) | state << FLOW_STATE_SHIFT;
+	flow->packets_state = (flow->packets_state & ~(3U << FLOW_STATE_SHIFT)) | state << FLOW_STATE_SHIFT;
 }
 
 static __always_inline bool flow_same_key(const struct flow_cold *cold, const struct packet *pkt)
@@ -111,7 +111,7 @@ static __always_inline bool flow_event(struct flow_hot *flow, struct flow_cold *
 		cold->bytes += flow->bytes;
 		cold->packets += flow->packets_state & FLOW_PACKETS_MASK;
 		flow->bytes = 0;
-		flow->packets_state &= ~FLOW_PACKETS_MASK;
+		flow->packets_state = (flow->packets_state & ~FLOW_PACKETS_MASK) | FLOW_CARRIED;
 	}
 	return true;
 }

@@ -111,7 +111,9 @@ _Static_assert(sizeof(struct backend) == 64, "one cache line");
 enum flow_limit {
 	FLOW_WAYS = 4,	       /* flows a bucket holds: one cache line */
 	FLOW_SEEN_SHIFT = 7,   /* `seen` counts 2^7 ticks: half a second at HZ=250; wraps after 9 hours */
-	FLOW_STATE_SHIFT = 27, /* packets_state: 5 bits of state above 27 bits of packets */
+	FLOW_STATE_SHIFT = 27, /* packets_state: packets below, two bits of flow_state, FLOW_CARRIED above */
+	FLOW_CARRIED =
+		1 << 29, /* the cold record holds packets and bytes too; readers need not look otherwise */
 	FLOW_BUDGET_WINDOW_SHIFT = 5, /* the new-flow budget is per 2^5 ticks: at HZ=250 128 ms */
 	FLOW_BYTES_CARRY = 1U << 31,  /* hot bytes from here on are carried into the cold record */
 	FLOW_RECENT = 120, /* seen less than this many units ago (a minute): a new flow does not evict it */
@@ -129,7 +131,7 @@ struct flow_hot {
 	__u32 tag; /* of the flow's hash; 0: free */
 	__u16 backend;
 	__u16 seen;	     /* coarse time of the last packet, see FLOW_SEEN_SHIFT */
-	__u32 packets_state; /* since the last carry; see FLOW_STATE_SHIFT */
+	__u32 packets_state; /* packets since the last carry; see FLOW_STATE_SHIFT */
 	__u32 bytes;	     /* IP bytes since the last carry */
 };
 _Static_assert(sizeof(struct flow_hot) == 16, "four in a cache line");

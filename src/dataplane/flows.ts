@@ -50,6 +50,7 @@ const COLD_SERVICE = FlowCold.field.service.offset / 2;
 const HOT_BACKEND = FlowHot.field.backend.offset / 2;
 const HOT_SEEN = FlowHot.field.seen.offset / 2;
 const PACKETS_MASK = 2 ** FlowLimit.STATE_SHIFT - 1;
+const STATE_MASK = 3;
 
 /** What `seen` counts in, ns. */
 const seenUnitNs = (): number => 2 ** FlowLimit.SEEN_SHIFT * native.tickNs();
@@ -125,14 +126,15 @@ function matches(table: Table, record: number, filter: FlowFilter, client: Uint3
   return true;
 }
 
-/** What orders one CPU's record of a flow. */
+/** What orders one CPU's record of a flow. The cold record, another cache line, is read only when it has something to add. */
 function recordValue(table: Table, record: number, order: FlowOrder): number {
-  const hot = record * HOT;
   const cold = record * COLD;
-  if (order === 'bytes') return (table.hot[hot + BYTES] ?? 0) + u64At(table.cold, cold + COLD_BYTES);
+  if (order === 'age') return -u64At(table.cold, cold + COLD_FIRST);
+  const packetsState = table.hot[record * HOT + PACKETS_STATE] ?? 0;
+  const carried = (packetsState & FlowLimit.CARRIED) !== 0;
   if (order === 'packets')
-    return ((table.hot[hot + PACKETS_STATE] ?? 0) & PACKETS_MASK) + u64At(table.cold, cold + COLD_PACKETS);
-  return -u64At(table.cold, cold + COLD_FIRST);
+    return (packetsState & PACKETS_MASK) + (carried ? u64At(table.cold, cold + COLD_PACKETS) : 0);
+  return (table.hot[record * HOT + BYTES] ?? 0) + (carried ? u64At(table.cold, cold + COLD_BYTES) : 0);
 }
 
 /** What orders the flow whose first record is on `cpu`: sums over the CPUs, or its oldest record. */
@@ -194,7 +196,7 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
     vipPort: cold.vipPort,
     packets,
     bytes,
-    state: hot.packetsState >>> FlowLimit.STATE_SHIFT,
+    state: (hot.packetsState >>> FlowLimit.STATE_SHIFT) & STATE_MASK,
     firstNs,
     idleNs: idle * seenUnitNs(),
     handshakeNs: measured ? Number(cold.handshakeNs) : null,
@@ -252,7 +254,7 @@ export async function countFlows(maps: Maps, idleMs: number): Promise<FlowCensus
         const tag = table.hot[record * HOT + TAG] ?? 0;
         if (tag === 0) continue;
         entries++;
-        const state = (table.hot[record * HOT + PACKETS_STATE] ?? 0) >>> FlowLimit.STATE_SHIFT;
+        const state = ((table.hot[record * HOT + PACKETS_STATE] ?? 0) >>> FlowLimit.STATE_SHIFT) & STATE_MASK;
         const idle = (now - (table.hot16[record * HOT * 2 + HOT_SEEN] ?? 0)) & 0xffff;
         if (state > 1 || idle > idleUnits || seenOnEarlierCpu(table, bucket, tag, cpu)) continue;
         const backend = table.hot16[record * HOT * 2 + HOT_BACKEND] ?? 0;
