@@ -102,7 +102,7 @@ static __always_inline bool flow_event(struct flow_hot *flow, struct flow_cold *
 			return false;
 	} else if (pkt->tcp_flags & TCP_RST) {
 		flow_set_state(flow, FLOW_CLOSED);
-	} else if (pkt->tcp_flags & TCP_FIN) {
+	} else if (pkt->tcp_flags & TCP_FIN && state < FLOW_CLOSING) {
 		flow_set_state(flow, FLOW_CLOSING);
 	} else if (state == FLOW_NEW) {
 		flow_set_state(flow, FLOW_ESTABLISHED);
