@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the flow table through its mapped memory: no system call, in slices, so that neither packets nor the event loop wait.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { FlowCold, FlowHot, FlowLimit } from './abi.gen.js';
+import { FlowCold, FlowHot, FlowLimit, FlowState } from './abi.gen.js';
 import type { Maps } from './maps.js';
 import { native } from './native.js';
 import { TopK } from './top-k.js';
@@ -49,6 +49,9 @@ const COLD_CLIENT = FlowCold.field.client.offset / 4;
 const COLD_SERVICE = FlowCold.field.service.offset / 2;
 const HOT_BACKEND = FlowHot.field.backend.offset / 2;
 const HOT_SEEN = FlowHot.field.seen.offset / 2;
+const NOT_MEASURED = 0xffff_ffff_ffff_ffffn;
+/** A record may be this many units newer than the clock a scan began with. */
+const AHEAD = 240;
 const PACKETS_MASK = 2 ** FlowLimit.STATE_SHIFT - 1;
 
 /** What `seen` counts in, ns. */
@@ -71,6 +74,8 @@ const tableOf = (maps: Maps): Table => ({
   cold: new Uint32Array(maps.flowsCold),
   cold16: new Uint16Array(maps.flowsCold),
 });
+
+const backendOf = (table: Table, record: number): number => table.hot16[record * HOT * 2 + HOT_BACKEND] ?? 0;
 
 const u64At = (words: Uint32Array, index: number): number => (words[index] ?? 0) + (words[index + 1] ?? 0) * 2 ** 32;
 
@@ -98,19 +103,59 @@ function seenOnEarlierCpu(table: Table, bucket: number, tag: number, cpu: number
   return false;
 }
 
-function matches(table: Table, record: number, filter: FlowFilter, client: Uint32Array | null): boolean {
+/** Units between `seen` and `now`; 0 for a packet that came after `now` was read. */
+const idleUnits = (now: number, seen: number): number => Math.max(0, ((now - seen + AHEAD) & 0xffff) - AHEAD);
+
+const idleOf = (table: Table, record: number, now: number): number =>
+  idleUnits(now, table.hot16[record * HOT * 2 + HOT_SEEN] ?? 0);
+
+/** Of the flow's records on `cpu`, where `record` is, and later ones the one with the last packet: its backend and state hold. */
+function newestRecord(table: Table, bucket: number, record: number, cpu: number, now: number): number {
+  const tag = table.hot[record * HOT + TAG] ?? 0;
+  let newest = record;
+  for (let other = cpu + 1; other < table.cpus; other++) {
+    const at = sameOnCpu(table, bucket, tag, other);
+    if (at >= 0 && idleOf(table, at, now) < idleOf(table, newest, now)) newest = at;
+  }
+  return newest;
+}
+
+interface Scan {
+  readonly table: Table;
+  readonly filter: FlowFilter;
+  readonly client: Uint32Array | null; // the filter's, as words
+  readonly now: number;
+}
+
+/** Whether the filter takes the flow whose first record, on `cpu`, this is. */
+function matches({ table, filter, client, now }: Scan, bucket: number, record: number, cpu: number): boolean {
   if (filter.service !== undefined && table.cold16[record * COLD * 2 + COLD_SERVICE] !== filter.service) return false;
-  if (filter.backends && !filter.backends.has(table.hot16[record * HOT * 2 + HOT_BACKEND] ?? 0)) return false;
   if (client) {
     for (let word = 0; word < 4; word++)
       if (table.cold[record * COLD + COLD_CLIENT + word] !== client[word]) return false;
   }
-  return true;
+  return !filter.backends || filter.backends.has(backendOf(table, newestRecord(table, bucket, record, cpu, now)));
 }
 
-/** What orders the flow; bytes and packets over all CPUs. */
+/** The same of a flow that was read: since the scan its record may have become another flow's. */
+const stillMatches = (flow: FlowRecord, { service, backends, client }: FlowFilter): boolean =>
+  (service === undefined || flow.service === service) &&
+  (!backends || backends.has(flow.backend)) &&
+  (!client || flow.client.every((byte, at) => byte === client[at]));
+
+function firstNs(table: Table, bucket: number, record: number, cpu: number): number {
+  const tag = table.hot[record * HOT + TAG] ?? 0;
+  let first = u64At(table.cold, record * COLD + COLD_FIRST);
+  for (let other = cpu + 1; other < table.cpus; other++) {
+    const at = sameOnCpu(table, bucket, tag, other);
+    if (at >= 0) first = Math.min(first, u64At(table.cold, at * COLD + COLD_FIRST));
+  }
+  return first;
+}
+
+/** What orders the flow, over all CPUs. */
 function orderValue(table: Table, bucket: number, record: number, cpu: number, order: FlowOrder): number {
-  if (order === 'age') return -u64At(table.cold, record * COLD + COLD_FIRST);
+  if (order === 'age') return -firstNs(table, bucket, record, cpu);
   const tag = table.hot[record * HOT + TAG] ?? 0;
   let value = 0;
   for (let other = cpu, at = record; ; ) {
@@ -147,6 +192,7 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
   let firstNs = Number.POSITIVE_INFINITY;
   let newest: { hot: FlowHot; cold: FlowCold } | null = null;
   let idle = 0x10000;
+  let handshakeNs: number | null = null;
   for (let cpu = 0; cpu < table.cpus; cpu++) {
     const at = sameOnCpu(table, bucket, tag, cpu);
     const part = at < 0 ? null : readRecord(maps, table, at, tag);
@@ -154,7 +200,9 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
     packets += (part.hot.packetsState & PACKETS_MASK) + Number(part.cold.packets);
     bytes += part.hot.bytes + Number(part.cold.bytes);
     firstNs = Math.min(firstNs, Number(part.cold.firstNs));
-    const partIdle = (now - part.hot.seen) & 0xffff;
+    if (part.cold.handshakeNs !== 0n && part.cold.handshakeNs !== NOT_MEASURED)
+      handshakeNs ??= Number(part.cold.handshakeNs);
+    const partIdle = idleUnits(now, part.hot.seen);
     if (partIdle < idle) {
       idle = partIdle;
       newest = part;
@@ -162,7 +210,6 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
   }
   if (!newest) return null;
   const { hot, cold } = newest;
-  const measured = cold.handshakeNs !== 0n && cold.handshakeNs !== 0xffff_ffff_ffff_ffffn;
   return {
     service: cold.service,
     backend: hot.backend,
@@ -176,7 +223,7 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
     state: hot.packetsState >>> FlowLimit.STATE_SHIFT,
     firstNs,
     idleNs: idle * seenUnitNs(),
-    handshakeNs: measured ? Number(cold.handshakeNs) : null,
+    handshakeNs,
   };
 }
 
@@ -188,12 +235,13 @@ export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder,
   const table = tableOf(maps);
   const top = new TopK(limit);
   const client = filter.client ? new Uint32Array(filter.client.slice().buffer) : null;
+  const scan: Scan = { table, filter, client, now: maps.seenNow() };
   await inSlices(table.buckets, (bucket) => {
     for (let cpu = 0; cpu < table.cpus; cpu++) {
       const first = (cpu * table.buckets + bucket) * WAYS;
       for (let record = first; record < first + WAYS; record++) {
         const tag = table.hot[record * HOT + TAG] ?? 0;
-        if (tag === 0 || seenOnEarlierCpu(table, bucket, tag, cpu) || !matches(table, record, filter, client)) continue;
+        if (tag === 0 || seenOnEarlierCpu(table, bucket, tag, cpu) || !matches(scan, bucket, record, cpu)) continue;
         top.offer(orderValue(table, bucket, record, cpu, order), record);
       }
     }
@@ -202,7 +250,8 @@ export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder,
   return top
     .sorted()
     .map((record) => readFlow(maps, table, record, now))
-    .filter((flow) => flow !== null);
+    .filter((flow) => flow !== null)
+    .filter((flow) => stillMatches(flow, filter));
 }
 
 /** Flows in the table: all records, and the live ones (not closed, a packet in the last `idleMs`) by backend and by service number. */
@@ -216,7 +265,7 @@ export async function countFlows(maps: Maps, idleMs: number): Promise<FlowCensus
   const table = tableOf(maps);
   const byBackend = new Uint32Array(65536);
   const byService = new Uint32Array(65536);
-  const idleUnits = (idleMs * 1e6) / seenUnitNs();
+  const idleLimit = (idleMs * 1e6) / seenUnitNs();
   const now = maps.seenNow();
   let entries = 0;
   await inSlices(table.buckets, (bucket) => {
@@ -226,10 +275,11 @@ export async function countFlows(maps: Maps, idleMs: number): Promise<FlowCensus
         const tag = table.hot[record * HOT + TAG] ?? 0;
         if (tag === 0) continue;
         entries++;
-        const state = (table.hot[record * HOT + PACKETS_STATE] ?? 0) >>> FlowLimit.STATE_SHIFT;
-        const idle = (now - (table.hot16[record * HOT * 2 + HOT_SEEN] ?? 0)) & 0xffff;
-        if (state > 1 || idle > idleUnits || seenOnEarlierCpu(table, bucket, tag, cpu)) continue;
-        const backend = table.hot16[record * HOT * 2 + HOT_BACKEND] ?? 0;
+        if (seenOnEarlierCpu(table, bucket, tag, cpu)) continue;
+        const newest = newestRecord(table, bucket, record, cpu, now);
+        const state = (table.hot[newest * HOT + PACKETS_STATE] ?? 0) >>> FlowLimit.STATE_SHIFT;
+        if (state >= FlowState.CLOSING || idleOf(table, newest, now) > idleLimit) continue;
+        const backend = backendOf(table, newest);
         const service = table.cold16[record * COLD * 2 + COLD_SERVICE] ?? 0;
         byBackend[backend] = (byBackend[backend] ?? 0) + 1;
         byService[service] = (byService[service] ?? 0) + 1;
