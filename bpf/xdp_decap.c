@@ -11,7 +11,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-/* Bytes of outer header when the frame is IP in IP of one family, else 0. */
+#define IP_FRAGMENT_BITS 0x3fff /* more fragments, offset */
+
+/* Bytes of outer header when the frame is whole IP in IP of one family, else 0. */
 static __always_inline int outer_size(struct ethhdr *eth, void *end)
 {
 	struct iphdr *ip4 = (void *)(eth + 1);
@@ -20,7 +22,8 @@ static __always_inline int outer_size(struct ethhdr *eth, void *end)
 	if ((void *)(eth + 1) > end)
 		return 0;
 	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
-		if ((void *)(ip4 + 1) > end || ip4->protocol != IPPROTO_IPIP || ip4->ihl != 5)
+		if ((void *)(ip4 + 1) > end || ip4->protocol != IPPROTO_IPIP || ip4->ihl != 5 ||
+		    ip4->frag_off & bpf_htons(IP_FRAGMENT_BITS))
 			return 0;
 		return sizeof(*ip4);
 	}

@@ -1,9 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the flow table through its mapped memory: no system call, in slices, so that neither packets nor the event loop wait.
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { FlowCold, FlowHot, FlowLimit } from './abi.gen.js';
+// Flows out of the flow table: the first ones by an order, and how many there are.
+import { type FlowCold, type FlowHot, FlowLimit, FlowState } from './abi.gen.js';
+import {
+  backendOf,
+  type FlowOrder,
+  flowValue,
+  idleOf,
+  idleUnits,
+  newestRecord,
+  PACKETS_MASK,
+  type Place,
+  readRecord,
+  recordState,
+  sameClient,
+  sameOnCpu,
+  seenUnitNs,
+  serviceOf,
+  stateOf,
+  type Table,
+  tableOf,
+  tagOf,
+  walkFlows,
+} from './flow-table.js';
 import type { Maps } from './maps.js';
-import { native } from './native.js';
 import { TopK } from './top-k.js';
 
 /** A flow, its records on all CPUs added up. Numbers name the service and backend as in the maps. */
@@ -31,145 +50,39 @@ export interface FlowFilter {
   readonly client?: Uint8Array;
 }
 
-export type FlowOrder = 'bytes' | 'packets' | 'age';
+export type { FlowOrder } from './flow-table.js';
 
-/** Longest the event loop is held before others get a turn. */
-const SLICE_MS = 4;
-const STEP = 512; // buckets between looks at the clock
-const WAYS = FlowLimit.WAYS;
-const HOT = FlowHot.size / 4;
-const COLD = FlowCold.size / 4;
-const TAG = FlowHot.field.tag.offset / 4;
-const PACKETS_STATE = FlowHot.field.packetsState.offset / 4;
-const BYTES = FlowHot.field.bytes.offset / 4;
-const COLD_PACKETS = FlowCold.field.packets.offset / 4;
-const COLD_BYTES = FlowCold.field.bytes.offset / 4;
-const COLD_FIRST = FlowCold.field.firstNs.offset / 4;
-const COLD_CLIENT = FlowCold.field.client.offset / 4;
-const COLD_SERVICE = FlowCold.field.service.offset / 2;
-const HOT_BACKEND = FlowHot.field.backend.offset / 2;
-const HOT_SEEN = FlowHot.field.seen.offset / 2;
-const PACKETS_MASK = 2 ** FlowLimit.STATE_SHIFT - 1;
-const STATE_MASK = 3;
+const NOT_MEASURED = 0xffff_ffff_ffff_ffffn;
 
-/** What `seen` counts in, ns. */
-const seenUnitNs = (): number => 2 ** FlowLimit.SEEN_SHIFT * native.tickNs();
-
-interface Table {
-  readonly buckets: number; // per CPU
-  readonly cpus: number;
-  readonly hot: Uint32Array;
-  readonly hot16: Uint16Array;
-  readonly cold: Uint32Array;
-  readonly cold16: Uint16Array;
+interface Scan {
+  readonly table: Table;
+  readonly filter: FlowFilter;
+  readonly client: Uint32Array | null; // the filter's, as words
+  readonly now: number;
 }
 
-const tableOf = (maps: Maps): Table => ({
-  buckets: maps.flowsPerCpu / WAYS,
-  cpus: maps.cpus,
-  hot: new Uint32Array(maps.flowsHot),
-  hot16: new Uint16Array(maps.flowsHot),
-  cold: new Uint32Array(maps.flowsCold),
-  cold16: new Uint16Array(maps.flowsCold),
-});
-
-const u64At = (words: Uint32Array, index: number): number => (words[index] ?? 0) + (words[index + 1] ?? 0) * 2 ** 32;
-
-/** Calls `visit` for each bucket index, leaving the event loop a turn every few milliseconds. */
-async function inSlices(buckets: number, visit: (bucket: number) => void): Promise<void> {
-  let until = performance.now() + SLICE_MS;
-  for (let bucket = 0; bucket < buckets; bucket++) {
-    visit(bucket);
-    if (bucket % STEP === STEP - 1 && performance.now() > until) {
-      await nextTurn();
-      until = performance.now() + SLICE_MS;
-    }
-  }
+function matches({ table, filter, client, now }: Scan, place: Place): boolean {
+  if (filter.service !== undefined && serviceOf(table, place.record) !== filter.service) return false;
+  if (client && !sameClient(table, place.record, client)) return false;
+  return !filter.backends || filter.backends.has(backendOf(table, newestRecord(table, place, now)));
 }
 
-/** Index (bucket x ways + way) of the next record of the same flow on a CPU after `cpu`, or -1. The bucket index is the same on each CPU. */
-function sameOnCpu(table: Table, bucket: number, tag: number, cpu: number): number {
-  const first = (cpu * table.buckets + bucket) * WAYS;
-  for (let record = first; record < first + WAYS; record++) if (table.hot[record * HOT + TAG] === tag) return record;
-  return -1;
-}
-
-/** One bit per tag modulo 32: 0 means no tag of the bucket with that bit is on more than one CPU. Spares most records the search for a twin. */
-function sharedTags(table: Table, bucket: number): number {
-  let once = 0;
-  let twice = 0;
-  for (let cpu = 0; cpu < table.cpus; cpu++) {
-    const first = (cpu * table.buckets + bucket) * WAYS;
-    let own = 0;
-    for (let record = first; record < first + WAYS; record++) {
-      const tag = table.hot[record * HOT + TAG] ?? 0;
-      if (tag !== 0) own |= 1 << (tag & 31);
-    }
-    twice |= once & own;
-    once |= own;
-  }
-  return twice;
-}
-
-function seenOnEarlierCpu(table: Table, bucket: number, tag: number, cpu: number): boolean {
-  for (let other = 0; other < cpu; other++) if (sameOnCpu(table, bucket, tag, other) >= 0) return true;
-  return false;
-}
-
-function matches(table: Table, record: number, filter: FlowFilter, client: Uint32Array | null): boolean {
-  if (filter.service !== undefined && table.cold16[record * COLD * 2 + COLD_SERVICE] !== filter.service) return false;
-  if (filter.backends && !filter.backends.has(table.hot16[record * HOT * 2 + HOT_BACKEND] ?? 0)) return false;
-  if (client) {
-    for (let word = 0; word < 4; word++)
-      if (table.cold[record * COLD + COLD_CLIENT + word] !== client[word]) return false;
-  }
-  return true;
-}
-
-/** What orders one CPU's record of a flow. The cold record, another cache line, is read only when it has something to add. */
-function recordValue(table: Table, record: number, order: FlowOrder): number {
-  const cold = record * COLD;
-  if (order === 'age') return -u64At(table.cold, cold + COLD_FIRST);
-  const packetsState = table.hot[record * HOT + PACKETS_STATE] ?? 0;
-  const carried = (packetsState & FlowLimit.CARRIED) !== 0;
-  if (order === 'packets')
-    return (packetsState & PACKETS_MASK) + (carried ? u64At(table.cold, cold + COLD_PACKETS) : 0);
-  return (table.hot[record * HOT + BYTES] ?? 0) + (carried ? u64At(table.cold, cold + COLD_BYTES) : 0);
-}
-
-/** What orders the flow whose first record is on `cpu`: sums over the CPUs, or its oldest record. */
-function flowValue(table: Table, bucket: number, tag: number, cpu: number, order: FlowOrder): number {
-  let value = order === 'age' ? Number.NEGATIVE_INFINITY : 0;
-  for (let other = cpu; other < table.cpus; other++) {
-    const record = sameOnCpu(table, bucket, tag, other);
-    if (record < 0) continue;
-    const part = recordValue(table, record, order);
-    value = order === 'age' ? Math.max(value, part) : value + part;
-  }
-  return value;
-}
-
-/** One CPU's record, both halves of the same flow: the tag, and the bytes that only grow but for a carry, are read again after. */
-function readRecord(maps: Maps, table: Table, record: number, tag: number): { hot: FlowHot; cold: FlowCold } | null {
-  for (let attempt = 0; attempt < 4; attempt++) {
-    const hot = FlowHot.decode(new Uint8Array(maps.flowsHot, record * FlowHot.size, FlowHot.size));
-    const cold = FlowCold.decode(new Uint8Array(maps.flowsCold, record * FlowCold.size, FlowCold.size));
-    // Atomics: a load the compiler may not merge with the one above.
-    if (hot.tag !== tag || Atomics.load(table.hot, record * HOT + TAG) !== tag) return null;
-    if (Atomics.load(table.hot, record * HOT + BYTES) >= hot.bytes) return { hot, cold };
-  }
-  return null;
-}
+/** The same of a flow that was read: since the scan its record may have become another flow's. */
+const stillMatches = (flow: FlowRecord, { service, backends, client }: FlowFilter): boolean =>
+  (service === undefined || flow.service === service) &&
+  (!backends || backends.has(flow.backend)) &&
+  (!client || flow.client.every((byte, at) => byte === client[at]));
 
 function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRecord | null {
-  const tag = table.hot[record * HOT + TAG] ?? 0;
-  const bucket = Math.floor(record / WAYS) % table.buckets;
+  const tag = tagOf(table, record);
+  const bucket = Math.floor(record / FlowLimit.WAYS) % table.buckets;
   if (tag === 0) return null;
   let packets = 0;
   let bytes = 0;
   let firstNs = Number.POSITIVE_INFINITY;
   let newest: { hot: FlowHot; cold: FlowCold } | null = null;
   let idle = 0x10000;
+  let handshakeNs: number | null = null;
   for (let cpu = 0; cpu < table.cpus; cpu++) {
     const at = sameOnCpu(table, bucket, tag, cpu);
     const part = at < 0 ? null : readRecord(maps, table, at, tag);
@@ -177,7 +90,9 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
     packets += (part.hot.packetsState & PACKETS_MASK) + Number(part.cold.packets);
     bytes += part.hot.bytes + Number(part.cold.bytes);
     firstNs = Math.min(firstNs, Number(part.cold.firstNs));
-    const partIdle = (now - part.hot.seen) & 0xffff;
+    if (part.cold.handshakeNs !== 0n && part.cold.handshakeNs !== NOT_MEASURED)
+      handshakeNs ??= Number(part.cold.handshakeNs);
+    const partIdle = idleUnits(now, part.hot.seen);
     if (partIdle < idle) {
       idle = partIdle;
       newest = part;
@@ -185,7 +100,6 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
   }
   if (!newest) return null;
   const { hot, cold } = newest;
-  const measured = cold.handshakeNs !== 0n && cold.handshakeNs !== 0xffff_ffff_ffff_ffffn;
   return {
     service: cold.service,
     backend: hot.backend,
@@ -196,10 +110,10 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
     vipPort: cold.vipPort,
     packets,
     bytes,
-    state: (hot.packetsState >>> FlowLimit.STATE_SHIFT) & STATE_MASK,
+    state: stateOf(hot.packetsState),
     firstNs,
     idleNs: idle * seenUnitNs(),
-    handshakeNs: measured ? Number(cold.handshakeNs) : null,
+    handshakeNs,
   };
 }
 
@@ -211,29 +125,19 @@ export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder,
   const table = tableOf(maps);
   const top = new TopK(limit);
   const client = filter.client ? new Uint32Array(filter.client.slice().buffer) : null;
-  await inSlices(table.buckets, (bucket) => {
-    const shared = sharedTags(table, bucket);
-    for (let cpu = 0; cpu < table.cpus; cpu++) {
-      const first = (cpu * table.buckets + bucket) * WAYS;
-      for (let record = first; record < first + WAYS; record++) {
-        const tag = table.hot[record * HOT + TAG] ?? 0;
-        if (tag === 0 || !matches(table, record, filter, client)) continue;
-        if ((shared & (1 << (tag & 31))) === 0) {
-          top.offer(recordValue(table, record, order), record);
-        } else if (!seenOnEarlierCpu(table, bucket, tag, cpu)) {
-          top.offer(flowValue(table, bucket, tag, cpu, order), record);
-        }
-      }
-    }
+  const scan: Scan = { table, filter, client, now: maps.seenNow() };
+  await walkFlows(table, (place) => {
+    if (matches(scan, place)) top.offer(flowValue(table, place, order), place.record);
   });
   const now = maps.seenNow();
   return top
     .sorted()
     .map((record) => readFlow(maps, table, record, now))
-    .filter((flow) => flow !== null);
+    .filter((flow) => flow !== null)
+    .filter((flow) => stillMatches(flow, filter));
 }
 
-/** Flows in the table: all records, and the live ones (not closed, a packet in the last `idleMs`) by backend and by service number. */
+/** Flows in the table: all records, and the live ones (not closing or closed, a packet in the last `idleMs`) by backend and by service number. */
 export interface FlowCensus {
   readonly entries: number;
   readonly byBackend: Uint32Array;
@@ -244,25 +148,15 @@ export async function countFlows(maps: Maps, idleMs: number): Promise<FlowCensus
   const table = tableOf(maps);
   const byBackend = new Uint32Array(65536);
   const byService = new Uint32Array(65536);
-  const idleUnits = (idleMs * 1e6) / seenUnitNs();
+  const idleLimit = (idleMs * 1e6) / seenUnitNs();
   const now = maps.seenNow();
-  let entries = 0;
-  await inSlices(table.buckets, (bucket) => {
-    for (let cpu = 0; cpu < table.cpus; cpu++) {
-      const first = (cpu * table.buckets + bucket) * WAYS;
-      for (let record = first; record < first + WAYS; record++) {
-        const tag = table.hot[record * HOT + TAG] ?? 0;
-        if (tag === 0) continue;
-        entries++;
-        const state = ((table.hot[record * HOT + PACKETS_STATE] ?? 0) >>> FlowLimit.STATE_SHIFT) & STATE_MASK;
-        const idle = (now - (table.hot16[record * HOT * 2 + HOT_SEEN] ?? 0)) & 0xffff;
-        if (state > 1 || idle > idleUnits || seenOnEarlierCpu(table, bucket, tag, cpu)) continue;
-        const backend = table.hot16[record * HOT * 2 + HOT_BACKEND] ?? 0;
-        const service = table.cold16[record * COLD * 2 + COLD_SERVICE] ?? 0;
-        byBackend[backend] = (byBackend[backend] ?? 0) + 1;
-        byService[service] = (byService[service] ?? 0) + 1;
-      }
-    }
+  const entries = await walkFlows(table, (place) => {
+    const newest = newestRecord(table, place, now);
+    if (recordState(table, newest) >= FlowState.CLOSING || idleOf(table, newest, now) > idleLimit) return;
+    const backend = backendOf(table, newest);
+    const service = serviceOf(table, place.record);
+    byBackend[backend] = (byBackend[backend] ?? 0) + 1;
+    byService[service] = (byService[service] ?? 0) + 1;
   });
   return { entries, byBackend, byService };
 }

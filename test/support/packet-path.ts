@@ -44,8 +44,12 @@ export interface PacketPath {
   close(): void;
 }
 
-export async function openPacketPath(config: Partial<ProgramConfig> = {}): Promise<PacketPath> {
-  const object: NativeObject = await loadXdpLb({ ...TEST_CONFIG, ...config }, 0, {});
+/** `load` is for a path that is not loaded as the daemon does. */
+export async function openPacketPath(
+  config: Partial<ProgramConfig> = {},
+  load: (config: ProgramConfig) => Promise<NativeObject> = (whole) => loadXdpLb(whole, 0, {}),
+): Promise<PacketPath> {
+  const object = await load({ ...TEST_CONFIG, ...config });
   const maps = openMaps(mapsOf(object), object.program('flow_clock'));
   const program = object.program('xdp_lb');
   object.close();

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { Config, Reason } from '../../src/dataplane/abi.gen.js';
+import { readServiceOutcomes } from '../../src/dataplane/counters.js';
+import { native } from '../../src/dataplane/native.js';
+import { objectPath } from '../../src/dataplane/program.js';
+import { actionOf, REASON_NAMES } from '../../src/dataplane/reasons.js';
+import { HEADROOM_CASES, PACKET_CASES, type PacketCase, prepareCases } from '../support/packet-cases.js';
+import { openPacketPath, type PacketPath } from '../support/packet-path.js';
+import { encapsulated, pinTo, sender } from '../support/packet-run.js';
+
+type Check = (one: PacketCase) => Promise<void>;
+
+/** Runs a case and compares everything it leaves behind. */
+async function checker(path: PacketPath): Promise<Check> {
+  let drops = await readServiceOutcomes(path.maps);
+  /** What was counted for services since the last call, as "service/reason x count". */
+  const newDrops = async (): Promise<string[]> => {
+    const before = drops;
+    drops = await readServiceOutcomes(path.maps);
+    return [...drops].flatMap((count, at) => {
+      const by = count - (before[at] ?? 0);
+      return by === 0 ? [] : [`${Math.floor(at / Reason.COUNT)}/${REASON_NAMES[at % Reason.COUNT]} x ${by}`];
+    });
+  };
+  return async (one) => {
+    one.state?.(path);
+    const { action, reason, out } = sender(path)(one.packet, one.context);
+    assert.equal(REASON_NAMES[reason], REASON_NAMES[one.reason]);
+    assert.equal(action, one.action);
+    assert.equal(action, actionOf(reason), 'actionOf agrees with finish()');
+    const expected = one.to === undefined ? one.packet : encapsulated(one.packet, one.to, out);
+    assert.equal(out.toString('hex'), expected.toString('hex'));
+    const dropped = action === 'drop' || action === 'aborted';
+    assert.deepEqual(await newDrops(), dropped ? [`${one.service ?? 0}/${REASON_NAMES[reason]} x 1`] : []);
+  };
+}
+
+let path: PacketPath;
+let check: Check;
+before(async () => {
+  pinTo(0);
+  path = await openPacketPath();
+  prepareCases(path);
+  check = await checker(path);
+});
+after(() => path?.close());
+
+for (const one of PACKET_CASES) test(`xdp_lb: ${one.name}: ${REASON_NAMES[one.reason]}`, () => check(one));
+
+for (const one of HEADROOM_CASES)
+  test(`xdp_lb: ${one.name}: ${REASON_NAMES[one.reason]}`, async (t) => {
+    const context = new Uint8Array(Uint32Array.of(200, 264, 0, 1, 0, 0).buffer);
+    try {
+      path.program.run(new Uint8Array(264), context);
+    } catch {
+      return t.skip('kernel feature missing: 200 bytes of XDP metadata');
+    }
+    await check(one);
+  });
+
+test('xdp_lb: a flow table smaller than its index: internal', async () => {
+  const broken = await openPacketPath({}, async () => {
+    const object = native.openObject(objectPath('xdp_lb'));
+    object.setVariable(Config.flowBucketMask.name, Uint8Array.of(0xff, 0xff, 0, 0));
+    await object.load();
+    return object;
+  });
+  prepareCases(broken);
+  const syn = PACKET_CASES.find((one) => one.name === 'IPv4 SYN');
+  assert.ok(syn);
+  const { packet, name } = syn;
+  await (await checker(broken))({ name, packet, action: 'aborted', reason: Reason.INTERNAL, service: 1 });
+  broken.close();
+});
+
+test('xdp_lb: the tables reach every reason', () => {
+  const reached = new Set([...PACKET_CASES, ...HEADROOM_CASES].map((one) => one.reason)).add(Reason.INTERNAL);
+  assert.deepEqual(
+    REASON_NAMES.filter((_, reason) => !reached.has(reason)),
+    [],
+  );
+});
