@@ -79,13 +79,18 @@ export function clearBackend(maps: Maps, number: number): void {
   maps.backends.fill(0, number * Backend.size, (number + 1) * Backend.size);
 }
 
-/** All entries of `services`, markers of VIPs included (protocol 0). */
-export function readServices(maps: Maps): { readonly key: ServiceKey; readonly value: Service }[] {
-  const found: { key: ServiceKey; value: Service }[] = [];
-  const map = maps.handle.services;
-  for (let key = map.nextKey(null); key !== null; key = map.nextKey(key)) {
-    const value = map.get(key);
-    if (value) found.push({ key: ServiceKey.decode(key), value: Service.decode(value) });
+/** All entries of `services`, markers of VIPs included (protocol 0), by the bytes of their key in hex. */
+export async function readServices(
+  maps: Maps,
+): Promise<Map<string, { readonly key: ServiceKey; readonly value: Service }>> {
+  const { count, keys, values } = await maps.handle.services.readAll();
+  const found = new Map<string, { key: ServiceKey; value: Service }>();
+  for (let at = 0; at < count; at++) {
+    const id = Buffer.from(keys.buffer, keys.byteOffset + at * ServiceKey.size, ServiceKey.size).toString('hex');
+    found.set(id, {
+      key: ServiceKey.decode(keys, at * ServiceKey.size),
+      value: Service.decode(values, at * Service.size),
+    });
   }
   return found;
 }
@@ -104,14 +109,23 @@ export function writeService(maps: Maps, key: ServiceKey, value: Service): void 
   maps.handle.services.set(ServiceKey.encode(key), Service.encode(value), 0);
 }
 
-/** Deletes an entry, and then from the filter what no service needs any more. */
+/** Deletes an entry. Its bit in the filter stays until writeVipFilter: a packet more looks for a service in vain. */
 export function deleteService(maps: Maps, key: ServiceKey): void {
   maps.handle.services.delete(ServiceKey.encode(key));
-  const { word } = filterBit(key.address);
-  let needed = 0n;
-  for (const { key: other } of readServices(maps)) {
-    const its = filterBit(other.address);
-    if (its.word === word) needed |= its.bit;
+}
+
+/** Makes the filter let through the addresses of these services and no others. True when it did not. */
+export function writeVipFilter(maps: Maps, services: Iterable<ServiceKey>): boolean {
+  const wanted = new BigUint64Array(maps.vipFilter.length);
+  for (const { address } of services) {
+    const { word, bit } = filterBit(address);
+    wanted[word] = (wanted[word] ?? 0n) | bit;
   }
-  Atomics.store(maps.vipFilter, word, needed);
+  let changed = false;
+  for (const [word, bits] of wanted.entries()) {
+    if (maps.vipFilter[word] === bits) continue;
+    Atomics.store(maps.vipFilter, word, bits);
+    changed = true;
+  }
+  return changed;
 }
