@@ -26,7 +26,7 @@ export async function write(
 ): Promise<Snapshot> {
   const admitted = (snapshot: Snapshot): readonly Change[] => {
     const changes = decide(snapshot);
-    if (changes.length > 0) node.admit(demandOf(applyChanges(snapshot, changes)));
+    if (changes.length > 0) node.admit(applyChanges(snapshot, changes));
     return changes;
   };
   if (query.dryRun === true) {
@@ -44,13 +44,4 @@ export async function write(
     }
   }
   return snapshot;
-}
-
-function demandOf({ services, pools }: Snapshot): Parameters<NodeView['admit']>[0] {
-  const each = [...pools.values()].map(({ value }) => ({
-    name: value.name,
-    members: value.backends.length,
-    ringSize: value.ring.size,
-  }));
-  return { services: services.size, pools: each };
 }

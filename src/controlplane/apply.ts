@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Carries out a plan in the kernel.
 import { addTraffic, clearServiceOutcomes, readTraffic, resetTraffic } from '../dataplane/counters.js';
-import { firstFit, type Range } from '../dataplane/first-fit.js';
+import { byStart, type Range, takeFirstFit } from '../dataplane/first-fit.js';
 import type { Maps } from '../dataplane/maps.js';
 import { native } from '../dataplane/native.js';
 import { deleteService, writeService } from '../dataplane/services.js';
@@ -15,52 +15,77 @@ import {
 } from '../dataplane/tables.js';
 import { FairleadError } from '../model/errors.js';
 import type { Step } from './plan.js';
+import { slices } from './slices.js';
 
-/** Pieces of ring_rows that a packet may be looking at. */
-function ringRanges(maps: Maps): Range[] {
-  const ranges: Range[] = [];
-  for (let pool = 0; pool < maps.pools.length; pool++) {
-    const { start, rows } = readRingRef(maps, pool);
-    if (rows > 0) ranges.push({ start, size: rows });
-  }
-  return ranges;
+/** Where a ring goes in ring_rows; `wait`: once packets have let go of the rings replaced before it. */
+export interface RingPlace {
+  readonly start: number;
+  readonly wait: boolean;
 }
 
-/** Writes a ring beside the old one and switches over. `leaving` are pieces that packets may still be reading. */
-function setRing(maps: Maps, pool: number, owners: Uint16Array, leaving: Range[]): boolean {
-  const old = readRingRef(maps, pool);
-  const start = firstFit([...ringRanges(maps), ...leaving], owners.length, maps.ringRows.length);
-  if (start < 0) return false;
-  writeRingRows(maps, start, owners);
-  writeRingRef(maps, pool, { start, rows: owners.length });
-  if (old.rows > 0) leaving.push({ start: old.start, size: old.rows });
-  return true;
+/** Finds room for the rings of these steps, each beside the one it replaces. Throws 'full', before anything is written. */
+export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<RingPlace[]> {
+  const pause = slices();
+  const capacity = maps.ringRows.length;
+  const ringOf = new Map<number, Range>();
+  for (let pool = 0; pool < maps.pools.length; pool++) {
+    const { start, rows } = readRingRef(maps, pool);
+    if (rows > 0) ringOf.set(pool, { start, size: rows });
+  }
+  let taken = [...ringOf.values()].sort(byStart);
+  const leaving = new Set<Range>(); // replaced, and perhaps still read
+  const letGo = (): void => {
+    taken = taken.filter((range) => !leaving.has(range));
+    leaving.clear();
+  };
+  const places: RingPlace[] = [];
+  for (const step of steps) {
+    if (step.do === 'wait') letGo();
+    if (step.do !== 'set-ring') continue;
+    await pause();
+    const size = step.owners.length;
+    let place = takeFirstFit(taken, size, capacity);
+    const wait = place === null;
+    if (wait) {
+      letGo();
+      place = takeFirstFit(taken, size, capacity);
+    }
+    if (!place) throw new FairleadError('full', `place a ring of ${size} rows: ring_rows (${capacity}) is full`);
+    const old = ringOf.get(step.pool);
+    if (old) leaving.add(old);
+    ringOf.set(step.pool, place);
+    places.push({ start: place.start, wait });
+  }
+  return places;
 }
 
 /**
- * Applies the steps in order. Throws 'full' when a ring finds no room; what was applied before stays, and packets see
- * each ring, service and backend either as it was or as it is to be.
+ * Applies the steps in order, the rings at `places` (placeRings). Packets see each ring, service and backend either as it
+ * was or as it is to be; after it none reads a ring that was replaced.
  */
-export async function apply(maps: Maps, steps: readonly Step[]): Promise<void> {
-  const leaving: Range[] = [];
+export async function apply(maps: Maps, steps: readonly Step[], places: readonly RingPlace[]): Promise<void> {
+  const pause = slices();
+  let rings = 0;
+  let replaced = false;
+  const wait = async (): Promise<void> => {
+    await native.synchronize();
+    replaced = false;
+  };
   for (const step of steps) {
+    await pause();
     switch (step.do) {
       case 'set-backend':
         writeBackend(maps, step.number, step.entry);
         break;
-      case 'set-ring':
-        if (!setRing(maps, step.pool, step.owners, leaving)) {
-          // Room may be held only by rings that were just replaced.
-          await native.synchronize();
-          leaving.length = 0;
-          if (!setRing(maps, step.pool, step.owners, leaving)) {
-            throw new FairleadError(
-              'full',
-              `place a ring of ${step.owners.length} rows: ring_rows (${maps.ringRows.length}) is full`,
-            );
-          }
-        }
+      case 'set-ring': {
+        const place = places[rings++];
+        if (!place) throw new RangeError('apply: got fewer places than rings');
+        if (place.wait) await wait();
+        writeRingRows(maps, place.start, step.owners);
+        writeRingRef(maps, step.pool, { start: place.start, rows: step.owners.length });
+        replaced = true;
         break;
+      }
       case 'clear-service':
         for (let at = 0; at < step.counters.size; at++) resetTraffic(maps, step.counters.start + at);
         clearServiceOutcomes(maps, step.number);
@@ -78,11 +103,13 @@ export async function apply(maps: Maps, steps: readonly Step[]): Promise<void> {
         invalidateBackend(maps, step.number);
         break;
       case 'wait':
-        await native.synchronize();
-        leaving.length = 0;
+        await wait();
         break;
       case 'clear-backend':
         clearBackend(maps, step.number);
+        break;
+      case 'copy-counter':
+        addTraffic(maps, step.to, readTraffic(maps, step.from));
         break;
       case 'move-counter':
         addTraffic(maps, step.to, readTraffic(maps, step.from));
@@ -90,5 +117,5 @@ export async function apply(maps: Maps, steps: readonly Step[]): Promise<void> {
         break;
     }
   }
-  if (leaving.length > 0) await native.synchronize();
+  if (replaced) await wait();
 }

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // From what was asked for and what was observed to what the kernel is to hold.
 import { type Backend as BackendEntry, BackendFlag, Family } from '../dataplane/abi.gen.js';
-import { parseAddress } from '../model/address.js';
+import { familyOf } from '../model/address.js';
 import type { Backend, Pool, Snapshot } from '../model/objects.js';
-import { buildRingSliced, type RingMember, ringSize } from '../ring/index.js';
-import { addressField, type KernelService, type KernelState, keyId, serviceKey, vipMarker } from './kernel-state.js';
+import { buildRingSliced, ringSize } from '../ring/index.js';
+import {
+  backendField,
+  type KernelService,
+  type KernelState,
+  keyId,
+  serviceKey,
+  serviceKeyId,
+  vipMarker,
+} from './kernel-state.js';
 import type { NextHop } from './next-hops.js';
 import type { Numbering, PoolNumbers } from './numbering.js';
+import { slices } from './slices.js';
 
 export type NextHops = ReadonlyMap<string, NextHop | null>;
 
@@ -21,38 +30,37 @@ export function wantedShares(pool: Pool, hops: NextHops): Map<string, number> {
   return new Map(pool.backends.map((backend, at) => [backend.name, sum === 0 ? 0 : (weights[at] ?? 0) / sum]));
 }
 
-/**
- * Rings already built, by all that goes into them: the reconciler asks for every ring each time. What `desired` did
- * not ask for this time is dropped.
- */
-export type RingCache = Map<string, Uint16Array>;
+interface BuiltRing {
+  readonly pool: Pool;
+  readonly live: readonly boolean[];
+  readonly numbers: readonly number[];
+  readonly owners: Uint16Array;
+}
 
-async function ringOf(
-  pool: Pool,
-  numbers: PoolNumbers,
-  hops: NextHops,
-  old: RingCache,
-  next: RingCache,
-): Promise<Uint16Array> {
-  const members: RingMember[] = pool.backends.map((b) => ({ name: b.name, weight: b.weight, live: isLive(b, hops) }));
-  const size = ringSize(pool.backends.length, pool.ring.size);
-  const numberOf = new Map(pool.backends.map((b) => [b.name, numbers.members.get(b.address)?.number ?? 0]));
-  const signature = JSON.stringify([size, members, [...numberOf]]);
-  let owners = old.get(signature);
-  if (!owners) {
-    const ring = await buildRingSliced(members, size);
-    const byIndex = Uint16Array.from([0, ...ring.names.map((name) => numberOf.get(name) ?? 0)]);
-    owners = ring.owners.map((index) => byIndex[index] ?? 0);
-  }
-  next.set(signature, owners);
-  return owners;
+/** The ring built last for each pool, with all that went into it: the reconciler asks for every ring each time. */
+export type RingCache = Map<string, BuiltRing>;
+
+const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a.length === b.length && a.every((item, at) => item === b[at]);
+
+async function ringOf(pool: Pool, { members }: PoolNumbers, hops: NextHops, old?: BuiltRing): Promise<BuiltRing> {
+  const live = pool.backends.map((b) => isLive(b, hops));
+  const numbers = pool.backends.map((b) => members.get(b.address)?.number ?? 0);
+  if (old && old.pool === pool && sameItems(old.live, live) && sameItems(old.numbers, numbers)) return old;
+  const ring = await buildRingSliced(
+    pool.backends.map(({ name, weight }, at) => ({ name, weight, live: live[at] === true })),
+    ringSize(pool.backends.length, pool.ring.size),
+  );
+  const numberOf = new Map(pool.backends.map(({ name }, at) => [name, numbers[at] ?? 0]));
+  const byIndex = Uint16Array.from([0, ...ring.names.map((name) => numberOf.get(name) ?? 0)]);
+  return { pool, live, numbers, owners: ring.owners.map((index) => byIndex[index] ?? 0) };
 }
 
 function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null): BackendEntry {
   const usable = hop !== null && backend.state !== 'disabled';
-  const v6 = parseAddress(backend.address).family === Family.IPV6;
+  const v6 = familyOf(backend.address) === Family.IPV6;
   return {
-    address: addressField(backend.address),
+    address: backendField(backend),
     nextHopMac: hop?.mac ?? new Uint8Array(6),
     flags: (usable ? BackendFlag.VALID : 0) | (v6 ? BackendFlag.IPV6 : 0),
     sourceMac: hop?.sourceMac ?? new Uint8Array(6),
@@ -73,28 +81,37 @@ export async function desired(
   const rings = new Map<number, Uint16Array>();
   const backends = new Map<number, BackendEntry>();
   const next: RingCache = new Map();
+  const pause = slices();
   for (const [name, { value: pool }] of snapshot.pools) {
     const numbers = numbering.pools.get(name);
     if (!numbers) continue;
-    if (pool.backends.length > 0) rings.set(numbers.number, await ringOf(pool, numbers, hops, cache, next));
+    if (pool.backends.length > 0) {
+      const ring = await ringOf(pool, numbers, hops, cache.get(name));
+      next.set(name, ring);
+      rings.set(numbers.number, ring.owners);
+    }
     for (const backend of pool.backends) {
       const number = numbers.members.get(backend.address)?.number;
       if (number) backends.set(number, entryOf(backend, numbers, hops.get(backend.address) ?? null));
+      const turn = pause();
+      if (turn) await turn;
     }
   }
   for (const { value: service } of snapshot.services.values()) {
-    const key = serviceKey(service);
-    const numbers = numbering.services.get(keyId(key));
-    const pool = numbering.pools.get(service.pool);
+    await pause();
+    const id = serviceKeyId(service);
+    const numbers = numbering.services.get(id);
+    const pool = snapshot.pools.has(service.pool) && numbering.pools.get(service.pool);
     if (!numbers || !pool) continue;
+    const key = serviceKey(service);
     const marker = vipMarker(key);
     services.set(keyId(marker), { key: marker, value: { number: 0, pool: 0, countersStart: 0 } });
-    services.set(keyId(key), {
+    services.set(id, {
       key,
       value: { number: numbers.number, pool: pool.number, countersStart: numbers.countersStart },
     });
   }
   cache.clear();
-  for (const [signature, owners] of next) cache.set(signature, owners);
+  for (const [name, ring] of next) cache.set(name, ring);
   return { services, rings, backends };
 }

@@ -4,8 +4,9 @@ import { type Backend, BackendFlag, Family, type Service, ServiceKey } from '../
 import type { Maps } from '../dataplane/maps.js';
 import { readServices } from '../dataplane/services.js';
 import { readBackend, readRingRef, readRingRows, usedBackends } from '../dataplane/tables.js';
-import { formatAddress, parseAddress } from '../model/address.js';
-import type { Service as ServiceObject } from '../model/objects.js';
+import { familyOf, formatAddress, parseAddress } from '../model/address.js';
+import type { Backend as BackendObject, Service as ServiceObject } from '../model/objects.js';
+import { slices } from './slices.js';
 
 export interface KernelService {
   readonly key: ServiceKey;
@@ -42,7 +43,7 @@ export function serviceKey(service: Pick<ServiceObject, 'address' | 'port' | 'pr
     address: addressField(service.address),
     port: service.port,
     protocol: PROTOCOL_NUMBER[service.protocol],
-    family: parseAddress(service.address).family,
+    family: familyOf(service.address),
   };
 }
 
@@ -51,16 +52,36 @@ export const vipMarker = (key: ServiceKey): ServiceKey => ({ ...key, port: 0, pr
 
 export const keyId = (key: ServiceKey): string => Buffer.from(ServiceKey.encode(key)).toString('hex');
 
-export const serviceKeyId = (service: ServiceObject): string => keyId(serviceKey(service));
+/** For objects of a snapshot, which never change: the value made once for each. */
+function once<K extends object, V>(make: (object: K) => V): (object: K) => V {
+  const known = new WeakMap<K, V>();
+  return (object) => {
+    const value = known.get(object) ?? make(object);
+    known.set(object, value);
+    return value;
+  };
+}
 
-/** A copy of what steers packets now. Backends whose number was never used are left out. */
-export function readKernel(maps: Maps): KernelState {
-  const services = new Map(readServices(maps).map((entry) => [keyId(entry.key), entry] as const));
+export const serviceKeyId = once((service: ServiceObject): string => keyId(serviceKey(service)));
+
+export const backendField = once((backend: BackendObject): Uint8Array => addressField(backend.address));
+
+/** A copy of what steers packets now, taken while the event loop turns. Backends whose number was never used are left out. */
+export async function readKernel(maps: Maps): Promise<KernelState> {
+  const pause = slices();
+  const services = readServices(maps);
   const rings = new Map<number, Uint16Array>();
   for (let pool = 0; pool < maps.pools.length; pool++) {
     const ref = readRingRef(maps, pool);
-    if (ref.rows > 0) rings.set(pool, readRingRows(maps, ref));
+    if (ref.rows === 0) continue;
+    rings.set(pool, readRingRows(maps, ref));
+    await pause();
   }
-  const backends = new Map(usedBackends(maps).map((number) => [number, readBackend(maps, number)] as const));
+  const backends = new Map<number, Backend>();
+  for (const number of usedBackends(maps)) {
+    backends.set(number, readBackend(maps, number));
+    const turn = pause();
+    if (turn) await turn;
+  }
   return { services, rings, backends };
 }

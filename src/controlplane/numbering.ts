@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which number the kernel knows an object by. Numbers outlive the daemon: they are read back from the kernel, never stored elsewhere.
-import { firstFit } from '../dataplane/first-fit.js';
+import { byStart, takeFirstFit } from '../dataplane/first-fit.js';
 import { FairleadError } from '../model/errors.js';
 import type { Pool, Snapshot } from '../model/objects.js';
 import { addressText, type KernelState, serviceKeyId } from './kernel-state.js';
@@ -46,22 +46,34 @@ export const emptyNumbering = (): Numbering => ({
   cursor: { pool: 0, service: 0, backend: 0 },
 });
 
+/** A copy to go on with, while readers have this one. */
+export function copyNumbering({ pools, services, cursor }: Numbering): Numbering {
+  return {
+    pools: new Map([...pools].map(([name, pool]) => [name, { ...pool, members: new Map(pool.members) }])),
+    services: new Map([...services].map(([id, service]) => [id, { ...service }])),
+    cursor: { ...cursor },
+  };
+}
+
 /** The next free number after `cursor`, from 1 and below `limit`. */
-function freeNumber(used: ReadonlySet<number>, cursor: number, limit: number, what: string): number {
+function freeNumber(used: ReadonlySet<number>, cursor: number, limit: number, what: string, pointer: string): number {
   for (let step = 1; step < limit; step++) {
     const number = ((cursor + step - 1) % (limit - 1)) + 1;
     if (!used.has(number)) return number;
   }
-  throw new FairleadError('full', `number a ${what}: all ${limit - 1} are taken`);
+  throw full(`number a ${what}: all ${limit - 1} are taken`, pointer);
 }
 
-const highestSlot = (pool: PoolNumbers): number =>
-  Math.max(0, ...[...pool.members.values()].map((member) => member.slot));
+/** With the field of a request that asked for too much. */
+const full = (text: string, pointer: string): FairleadError =>
+  new FairleadError('full', text, [{ pointer, detail: text }]);
 
-/** Entries of `counters` a service with this pool needs. */
-function countersFor(pool: PoolNumbers): number {
+/** Entries of `counters` a service with these members needs. */
+function countersFor(members: PoolNumbers['members']): number {
+  let highest = 0;
+  for (const { slot } of members.values()) highest = Math.max(highest, slot);
   let size = COUNTERS_MIN;
-  while (size <= highestSlot(pool)) size *= 2;
+  while (size <= highest) size *= 2;
   return size;
 }
 
@@ -76,7 +88,7 @@ function numberMembers(
   const slots = new Set([...entry.members.values()].map((member) => member.slot));
   for (const { address } of pool.backends) {
     if (entry.members.has(address)) continue;
-    const number = freeNumber(numbers, numbering.cursor.backend, limits.backends, 'backend');
+    const number = freeNumber(numbers, numbering.cursor.backend, limits.backends, 'backend', '/backends');
     let slot = 1;
     while (slots.has(slot)) slot++;
     numbering.cursor.backend = number;
@@ -86,38 +98,49 @@ function numberMembers(
   }
 }
 
-/** Gives every pool, member and service of the snapshot its numbers. Throws 'full' when a table has no room; see `admit`. */
+/**
+ * Gives every pool, member and service of the snapshot its numbers. What the snapshot no longer has keeps its own until
+ * releaseNumbers. Throws 'full' when a table has no room, and leaves the numbering half done.
+ */
 export function assignNumbers(numbering: Numbering, snapshot: Snapshot, limits: Limits): void {
-  const numbers = new Set([...numbering.pools.values()].flatMap((p) => [...p.members.values()].map((m) => m.number)));
+  const { pools, services, cursor } = numbering;
+  const poolNumbers = new Set([...pools.values()].map((p) => p.number));
+  const numbers = new Set([...pools.values()].flatMap((p) => [...p.members.values()].map((m) => m.number)));
   for (const [name, { value: pool }] of snapshot.pools) {
-    let entry = numbering.pools.get(name);
+    let entry = pools.get(name);
     if (!entry) {
-      const used = new Set([...numbering.pools.values()].map((p) => p.number));
-      entry = { number: freeNumber(used, numbering.cursor.pool, limits.pools, 'pool'), members: new Map() };
-      numbering.cursor.pool = entry.number;
-      numbering.pools.set(name, entry);
+      cursor.pool = freeNumber(poolNumbers, cursor.pool, limits.pools, 'pool', '');
+      poolNumbers.add(cursor.pool);
+      entry = { number: cursor.pool, members: new Map() };
+      pools.set(name, entry);
     }
     numberMembers(numbering, numbers, entry, pool, limits);
   }
-  const ranges = () => [...numbering.services.values()].map((s) => ({ start: s.countersStart, size: s.counters }));
-  const place = (size: number): number => {
-    const start = firstFit(ranges(), size, limits.counters);
-    if (start < 0) throw new FairleadError('full', `place ${size} counters: all ${limits.counters} are taken`);
-    return start;
+  const serviceNumbers = new Set([...services.values()].map((s) => s.number));
+  // A range that a service leaves here stays taken: packets are counted in it until the kernel has been told.
+  const ranges = [...services.values()].map((s) => ({ start: s.countersStart, size: s.counters })).sort(byStart);
+  const place = (size: number, service: string): number => {
+    const range = takeFirstFit(ranges, size, limits.counters);
+    if (!range) throw full(`place ${size} counters for service "${service}": no such room in ${limits.counters}`, '');
+    return range.start;
   };
   for (const { value: service } of snapshot.services.values()) {
-    const id = serviceKeyId(service);
-    const pool = numbering.pools.get(service.pool);
+    const pool = snapshot.pools.has(service.pool) && pools.get(service.pool);
     if (!pool) continue;
-    const counters = countersFor(pool);
-    const entry = numbering.services.get(id);
+    const id = serviceKeyId(service);
+    const counters = countersFor(pool.members);
+    const entry = services.get(id);
     if (!entry) {
-      const used = new Set([...numbering.services.values()].map((s) => s.number));
-      const number = freeNumber(used, numbering.cursor.service, limits.services, 'service');
-      numbering.cursor.service = number;
-      numbering.services.set(id, { number, pool: pool.number, countersStart: place(counters), counters });
+      cursor.service = freeNumber(serviceNumbers, cursor.service, limits.services, 'service', '');
+      serviceNumbers.add(cursor.service);
+      services.set(id, {
+        number: cursor.service,
+        pool: pool.number,
+        countersStart: place(counters, service.name),
+        counters,
+      });
     } else if (entry.pool !== pool.number || entry.counters < counters) {
-      entry.countersStart = place(counters);
+      entry.countersStart = place(counters, service.name);
       entry.counters = counters;
       entry.pool = pool.number;
     }
@@ -137,50 +160,67 @@ export function releaseNumbers(numbering: Numbering, snapshot: Snapshot): void {
 }
 
 /**
- * The numbering an earlier daemon left in the kernel. A service is known by its key; a pool by a service that uses it,
- * else by the addresses of its members; a member by its pool and address.
+ * The numbering an earlier daemon left in the kernel. A service is known by its key; a pool by the addresses of its members
+ * and by the services that use it; a member by its pool and address. What the snapshot no longer has is there too, under
+ * names that no object can have: its numbers are taken until the kernel has let go of it (releaseNumbers).
  */
 export function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Numbering {
-  const numbering = emptyNumbering();
-  const members = new Map<number, Map<string, MemberNumbers>>();
-  for (const [number, entry] of kernel.backends) {
-    const pool = members.get(entry.pool) ?? new Map<string, MemberNumbers>();
-    pool.set(addressText(entry), { number, slot: entry.slot });
-    members.set(entry.pool, pool);
-    numbering.cursor.backend = Math.max(numbering.cursor.backend, number);
-  }
-  const taken = new Set<number>();
-  const adoptPool = (name: string, number: number): void => {
-    taken.add(number);
-    numbering.pools.set(name, { number, members: members.get(number) ?? new Map() });
-    numbering.cursor.pool = Math.max(numbering.cursor.pool, number);
+  const pools = new Map<number, PoolNumbers>();
+  const poolOf = (number: number): PoolNumbers => {
+    const known = pools.get(number) ?? { number, members: new Map() };
+    pools.set(number, known);
+    return known;
   };
+  const byAddress = new Map<string, number[]>();
+  for (const [number, entry] of kernel.backends) {
+    const address = addressText(entry);
+    poolOf(entry.pool).members.set(address, { number, slot: entry.slot });
+    byAddress.set(address, [...(byAddress.get(address) ?? []), entry.pool]);
+  }
+  for (const number of kernel.rings.keys()) poolOf(number);
+  const numbering = emptyNumbering();
+  for (const [id, { value }] of kernel.services) {
+    const { number, pool, countersStart } = value;
+    if (number === 0) continue; // a VIP's marker
+    numbering.services.set(id, { number, pool, countersStart, counters: countersFor(poolOf(pool).members) });
+  }
+  for (const [name, number] of matchPools(numbering, byAddress, snapshot)) numbering.pools.set(name, poolOf(number));
+  const named = new Set([...numbering.pools.values()].map((pool) => pool.number));
+  for (const pool of pools.values()) if (!named.has(pool.number)) numbering.pools.set(`#${pool.number}`, pool);
+  numbering.cursor = {
+    pool: Math.max(0, ...pools.keys()),
+    service: [...numbering.services.values()].reduce((most, { number }) => Math.max(most, number), 0),
+    backend: [...kernel.backends.keys()].reduce((most, number) => Math.max(most, number), 0),
+  };
+  return numbering;
+}
+
+/** Which pool each number belongs to: most addresses in common first; then the word of a service counts. */
+function matchPools(
+  { services }: Numbering,
+  byAddress: ReadonlyMap<string, readonly number[]>,
+  snapshot: Snapshot,
+): Map<string, number> {
+  const candidates: { readonly name: string; readonly number: number; readonly votes: number }[] = [];
+  const said = new Map<string, number[]>();
   for (const { value: service } of snapshot.services.values()) {
-    const found = kernel.services.get(serviceKeyId(service));
-    if (
-      found &&
-      !numbering.pools.has(service.pool) &&
-      !taken.has(found.value.pool) &&
-      snapshot.pools.has(service.pool)
-    ) {
-      adoptPool(service.pool, found.value.pool);
-    }
+    const number = services.get(serviceKeyId(service))?.pool;
+    if (number !== undefined) said.set(service.pool, [...(said.get(service.pool) ?? []), number]);
   }
   for (const [name, { value: pool }] of snapshot.pools) {
-    if (numbering.pools.has(name)) continue;
-    const match = [...members].find(
-      ([number, have]) => !taken.has(number) && pool.backends.some((backend) => have.has(backend.address)),
-    );
-    if (match) adoptPool(name, match[0]);
+    const votes = new Map<number, number>();
+    for (const { address } of pool.backends)
+      for (const number of byAddress.get(address) ?? []) votes.set(number, (votes.get(number) ?? 0) + 1);
+    for (const number of new Set(said.get(name))) votes.set(number, (votes.get(number) ?? 0) + 0.5);
+    for (const [number, count] of votes) candidates.push({ name, number, votes: count });
   }
-  for (const { value: service } of snapshot.services.values()) {
-    const id = serviceKeyId(service);
-    const found = kernel.services.get(id);
-    const pool = numbering.pools.get(service.pool);
-    if (!found || !pool) continue;
-    const { number, countersStart } = found.value;
-    numbering.services.set(id, { number, pool: found.value.pool, countersStart, counters: countersFor(pool) });
-    numbering.cursor.service = Math.max(numbering.cursor.service, number);
+  candidates.sort((a, b) => b.votes - a.votes);
+  const found = new Map<string, number>();
+  const taken = new Set<number>();
+  for (const { name, number } of candidates) {
+    if (found.has(name) || taken.has(number)) continue;
+    found.set(name, number);
+    taken.add(number);
   }
-  return numbering;
+  return found;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order in which the kernel gets from what it holds to what it is to hold. Pure.
-import { Backend, BackendFlag, Service } from '../dataplane/abi.gen.js';
+import { type Backend, BackendFlag, type Service } from '../dataplane/abi.gen.js';
 import type { KernelService, KernelState } from './kernel-state.js';
 
 /** Counters of a service: slot 0 and its pool's slots. */
@@ -20,27 +20,44 @@ export type Step =
   /** After this no packet uses what earlier steps took away. */
   | { readonly do: 'wait' }
   | { readonly do: 'clear-backend'; readonly number: number }
-  /** Adds one counter to another: of a range that moved, or of a member that left, whose counts stay in the service's slot 0. */
+  /** Adds a counter to that of a range that takes its place. The old one stays as it is for readers, until it is given out again. */
+  | { readonly do: 'copy-counter'; readonly from: number; readonly to: number }
+  /** Adds a counter to another of the same service and zeroes it: of a member that left, whose counts stay in slot 0. */
   | { readonly do: 'move-counter'; readonly from: number; readonly to: number };
 
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
-const sameEntry = (a: Backend, b: Backend): boolean => sameBytes(Backend.encode(a), Backend.encode(b));
-const sameService = (a: KernelService, b: KernelService): boolean =>
-  sameBytes(Service.encode(a.value), Service.encode(b.value));
-const sameRing = (a: Uint16Array, b: Uint16Array): boolean =>
-  a.length === b.length &&
-  sameBytes(new Uint8Array(a.buffer, a.byteOffset, a.byteLength), new Uint8Array(b.buffer, b.byteOffset, b.byteLength));
+// Field by field, in plain loops: this runs over every backend in each round, and encoding both would take most of it.
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
+  return a.length === b.length;
+}
+const sameEntry = (a: Backend, b: Backend): boolean =>
+  a.flags === b.flags &&
+  a.slot === b.slot &&
+  a.pool === b.pool &&
+  a.interface === b.interface &&
+  sameBytes(a.address, b.address) &&
+  sameBytes(a.nextHopMac, b.nextHopMac) &&
+  sameBytes(a.sourceMac, b.sourceMac);
+const sameService = (a: Service, b: Service): boolean =>
+  a.number === b.number && a.pool === b.pool && a.countersStart === b.countersStart;
+const bytesOf = (ring: Uint16Array): Uint8Array => new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength);
+const sameRing = (a: Uint16Array, b: Uint16Array): boolean => Buffer.compare(bytesOf(a), bytesOf(b)) === 0;
 
-/** Slot 0 and those of the members the pool has. */
-const slotsOf = (kernel: KernelState, pool: number): number[] => [
-  0,
-  ...[...kernel.backends.values()].filter((entry) => entry.pool === pool).map((entry) => entry.slot),
-];
+/** Slot 0 and those of the members each pool has. */
+function slotsByPool(kernel: KernelState): Map<number, number[]> {
+  const slots = new Map<number, number[]>();
+  for (const { pool, slot } of kernel.backends.values()) {
+    const known = slots.get(pool);
+    if (known) known.push(slot);
+    else slots.set(pool, [0, slot]);
+  }
+  return slots;
+}
 
-/** A service's counts move with its range: slot by slot in the same pool, all to slot 0 when it was given another one. */
+/** A service's counts follow its range: slot by slot in the same pool, all to slot 0 when it was given another one. */
 const carry = (old: Service, next: Service, slots: readonly number[]): Step[] =>
   slots.map((slot) => ({
-    do: 'move-counter',
+    do: 'copy-counter',
     from: old.countersStart + slot,
     to: next.countersStart + (old.pool === next.pool ? slot : 0),
   }));
@@ -48,12 +65,13 @@ const carry = (old: Service, next: Service, slots: readonly number[]): Step[] =>
 const isMarker = (service: KernelService): boolean => service.value.number === 0;
 
 /**
- * The steps from `have` to `want`. New things from the bottom up: backends before the rings that name them, rings before the
- * services that lead to them, a VIP's marker before its services; removal the other way round. `counterSize` tells how many
- * counters a service (by number) has in `want`. Empty when nothing differs.
+ * The steps from `have` to `want`. New things from the bottom up: backends before the rings that name them, a VIP's marker
+ * before its services, a ring before the services that begin to lead to it; removal the other way round. Any other ring
+ * comes when its services have counters for its new members, or are gone. `freshCounters` tells how many counters a
+ * service (by number) has in `want`, 0 when they hold its counts already. Empty when nothing differs.
  */
-export function plan(have: KernelState, want: KernelState, counterSize: (service: number) => number): Step[] {
-  const up: Step[] = [];
+export function plan(have: KernelState, want: KernelState, freshCounters: (service: number) => number): Step[] {
+  const valid: Step[] = [];
   const down: Step[] = [];
   const after: Step[] = [];
 
@@ -61,29 +79,41 @@ export function plan(have: KernelState, want: KernelState, counterSize: (service
     const old = have.backends.get(number);
     if (old && sameEntry(old, entry)) continue;
     // One that may take nothing more first loses its rows.
-    (entry.flags & BackendFlag.VALID ? up : down).push({ do: 'set-backend', number, entry });
-  }
-  for (const [pool, owners] of want.rings) {
-    const old = have.rings.get(pool);
-    if (!old || !sameRing(old, owners)) up.push({ do: 'set-ring', pool, owners });
-  }
-  const added = [...want.services].filter(([id, service]) => {
-    const old = have.services.get(id);
-    return !old || !sameService(old, service);
-  });
-  for (const [, service] of added.filter(([, s]) => isMarker(s))) up.push({ do: 'set-service', service });
-  for (const [id, service] of added.filter(([, s]) => !isMarker(s))) {
-    const { number, countersStart: start } = service.value;
-    const old = have.services.get(id)?.value;
-    if (old?.countersStart !== start) {
-      up.push({ do: 'clear-service', number, counters: { start, size: counterSize(number) } });
-      if (old) after.push(...carry(old, service.value, slotsOf(have, old.pool)));
-    }
-    up.push({ do: 'set-service', service });
+    (entry.flags & BackendFlag.VALID ? valid : down).push({ do: 'set-backend', number, entry });
   }
 
-  const removed = [...have.services].filter(([id]) => !want.services.has(id)).map(([, service]) => service);
-  const services: Step[] = [...removed.filter((s) => !isMarker(s)), ...removed.filter(isMarker)].map((service) => ({
+  const added = [...want.services].filter(([id, service]) => {
+    const old = have.services.get(id);
+    return !old || !sameService(old.value, service.value);
+  });
+  const markers: Step[] = added.flatMap(([, service]) => (isMarker(service) ? [{ do: 'set-service', service }] : []));
+  const slots = added.length > 0 ? slotsByPool(have) : new Map<number, number[]>();
+  const staying: Step[] = [];
+  const arriving: Step[] = [];
+  const copies: Step[] = [];
+  const awaited = new Set<number>(); // pools that services arrive at
+  for (const [id, service] of added) {
+    if (isMarker(service)) continue;
+    const { number, pool, countersStart: start } = service.value;
+    const old = have.services.get(id)?.value;
+    if (old?.pool !== pool) awaited.add(pool);
+    const steps = old?.pool === pool ? staying : arriving;
+    const size = freshCounters(number);
+    if (size > 0) steps.push({ do: 'clear-service', number, counters: { start, size } });
+    steps.push({ do: 'set-service', service });
+    if (old && size > 0) copies.push(...carry(old, service.value, slots.get(old.pool) ?? [0]));
+  }
+
+  const newRings: Step[] = [];
+  const rings: Step[] = [];
+  for (const [pool, owners] of want.rings) {
+    const old = have.rings.get(pool);
+    if (old && sameRing(old, owners)) continue;
+    (!old && awaited.has(pool) ? newRings : rings).push({ do: 'set-ring', pool, owners });
+  }
+
+  const gone = [...have.services].filter(([id]) => !want.services.has(id)).map(([, service]) => service);
+  const deleted: Step[] = [...gone.filter((s) => !isMarker(s)), ...gone.filter(isMarker)].map((service) => ({
     do: 'delete-service',
     service,
   }));
@@ -91,13 +121,18 @@ export function plan(have: KernelState, want: KernelState, counterSize: (service
   for (const [number, entry] of have.backends) {
     if (want.backends.has(number)) continue;
     down.push({ do: 'remove-backend', number });
-    after.push({ do: 'clear-backend', number });
     for (const { value } of want.services.values()) {
       if (value.number === 0 || value.pool !== entry.pool) continue;
       after.push({ do: 'move-counter', from: value.countersStart + entry.slot, to: value.countersStart });
     }
+    after.push({ do: 'clear-backend', number }); // last: until then a new daemon finds all that is still to be done
   }
-  const steps = [...up, ...services, ...down];
-  if (steps.length === 0) return [];
-  return after.length > 0 || down.length > 0 || services.length > 0 ? [...steps, { do: 'wait' }, ...after] : steps;
+
+  const wait: Step = { do: 'wait' };
+  return [
+    ...[...valid, ...markers, ...staying, ...newRings, ...arriving, ...deleted],
+    ...(copies.length > 0 ? [wait, ...copies] : []),
+    ...[...rings, ...down],
+    ...(after.length > 0 || down.length > 0 || deleted.length > 0 ? [wait, ...after] : []),
+  ];
 }

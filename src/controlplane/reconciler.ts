@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Maps } from '../dataplane/maps.js';
+import { writeVipFilter } from '../dataplane/services.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
-import { apply } from './apply.js';
+import { apply, placeRings } from './apply.js';
 import { desired, type NextHops, type RingCache } from './desired.js';
 import { readKernel } from './kernel-state.js';
 import type { NextHopResolver } from './next-hops.js';
-import { adoptNumbering, assignNumbers, type Limits, type Numbering, releaseNumbers } from './numbering.js';
+import {
+  adoptNumbering,
+  assignNumbers,
+  copyNumbering,
+  emptyNumbering,
+  type Limits,
+  type Numbering,
+  releaseNumbers,
+} from './numbering.js';
 import { plan } from './plan.js';
+import { slices } from './slices.js';
 import type { Store } from './store.js';
 
 /** What the reconciler knows after its last round. */
@@ -15,6 +25,7 @@ export interface Applied {
   /** Store revision the kernel holds in full; -1 before the first, an empty store has 0. */
   readonly revision: number;
   readonly snapshot: Snapshot;
+  /** Never written to: each round goes on with a copy. */
   readonly numbering: Numbering;
   readonly hops: NextHops;
   /** Why the newest round did not get through; null when it did. */
@@ -35,8 +46,9 @@ export interface Reconciler {
 
 /** A missed event heals itself within this. */
 const PERIOD_MS = 10_000;
-/** While a backend's next hop is not known. */
+/** While a backend's next hop is not known; at least IDLE_ROUNDS times what a round takes. */
 const UNRESOLVED_MS = 200;
+const IDLE_ROUNDS = 9;
 
 export const limitsOf = (maps: Maps): Limits => ({
   services: maps.handle.flow_budgets.info.maxEntries,
@@ -52,47 +64,76 @@ export const limitsOf = (maps: Maps): Limits => ({
 export function startReconciler(maps: Maps, store: Store, resolver: NextHopResolver): Reconciler {
   const limits = limitsOf(maps);
   const rings: RingCache = new Map();
-  const listeners: (() => void)[] = [];
+  const listeners = new Set<() => void>();
   let state: Applied = {
     revision: -1,
     snapshot: store.read(),
-    numbering: adoptNumbering(readKernel(maps), store.read()),
+    numbering: emptyNumbering(),
     hops: new Map(),
     error: null,
     changes: 0,
     lastChangeMs: 0,
   };
+  /** Every number the kernel may hold: those of `state`, and those of a round that broke off. Null: not read yet. */
+  let numbering: Numbering | null = null;
+  let tried = -1; // the revision `state.error` is about
   let closed = false;
   let timer: NodeJS.Timeout | null = null;
   let running: Promise<void> | null = null;
   let again = false;
 
-  async function round(): Promise<void> {
+  /** By service number: how many counters, 0 when they are those it has been counted in so far. */
+  function freshCounters({ services }: Numbering): Map<number, number> {
+    return new Map(
+      [...services].map(([id, { number, countersStart, counters }]) => [
+        number,
+        state.numbering.services.get(id)?.countersStart === countersStart ? 0 : counters,
+      ]),
+    );
+  }
+
+  async function round(snapshot: Snapshot): Promise<void> {
     const started = performance.now();
-    const snapshot = store.read();
-    const { numbering } = state;
+    const pause = slices();
     const addresses = new Set(
       [...snapshot.pools.values()].flatMap(({ value }) => value.backends.map((b) => b.address)),
     );
     const hops = await resolver.resolve([...addresses]);
-    assignNumbers(numbering, snapshot, limits);
-    const want = await desired(snapshot, numbering, hops, rings);
-    const sizes = new Map([...numbering.services.values()].map((service) => [service.number, service.counters]));
-    const steps = plan(readKernel(maps), want, (service) => sizes.get(service) ?? 0);
-    await apply(maps, steps);
-    releaseNumbers(numbering, snapshot);
-    if (steps.length > 0 && plan(readKernel(maps), want, () => 0).length > 0) {
+    if (numbering === null) {
+      numbering = adoptNumbering(await readKernel(maps), snapshot);
+      state = { ...state, numbering };
+    }
+    await pause();
+    const given = copyNumbering(numbering);
+    await pause();
+    assignNumbers(given, snapshot, limits);
+    await pause();
+    const want = await desired(snapshot, given, hops, rings);
+    const fresh = freshCounters(given);
+    const have = await readKernel(maps);
+    await pause();
+    const steps = plan(have, want, (service) => fresh.get(service) ?? 0);
+    await pause();
+    const places = await placeRings(maps, steps);
+    numbering = given; // from here on the kernel may hold them
+    await apply(maps, steps, places);
+    const healed = writeVipFilter(
+      maps,
+      [...want.services.values()].map((service) => service.key),
+    );
+    releaseNumbers(given, snapshot);
+    // At once: services may be counted elsewhere now.
+    state = { ...state, snapshot, numbering: given, hops };
+    const changed = steps.length > 0 || healed;
+    if (changed && plan(await readKernel(maps), want, () => 0).length > 0) {
       throw new FairleadError(
         'native',
         `apply revision ${snapshot.revision}: the kernel does not hold what was written`,
       );
     }
-    const changed = steps.length > 0;
     state = {
+      ...state,
       revision: snapshot.revision,
-      snapshot,
-      numbering,
-      hops,
       error: null,
       changes: state.changes + (changed ? 1 : 0),
       lastChangeMs: changed ? performance.now() - started : state.lastChangeMs,
@@ -100,11 +141,15 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
   }
 
   async function loop(): Promise<void> {
+    let started: number;
     do {
       again = false;
+      started = performance.now();
+      const snapshot = store.read();
       try {
-        await round();
+        await round(snapshot);
       } catch (error) {
+        tried = snapshot.revision;
         state = { ...state, error: messageOf(error) };
       }
       for (const listener of listeners) listener();
@@ -112,7 +157,8 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     running = null;
     if (closed) return;
     const unresolved = [...state.hops.values()].some((hop) => hop === null);
-    timer = setTimeout(trigger, unresolved ? UNRESOLVED_MS : PERIOD_MS);
+    const soon = Math.max(UNRESOLVED_MS, IDLE_ROUNDS * (performance.now() - started));
+    timer = setTimeout(trigger, unresolved ? Math.min(soon, PERIOD_MS) : PERIOD_MS);
   }
 
   function trigger(): void {
@@ -128,26 +174,26 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
 
   return {
     state: () => state,
-    onRound: (listener) => void listeners.push(listener),
+    onRound: (listener) => void listeners.add(listener),
     applied: (revision, timeoutMs) =>
       new Promise((resolve, reject) => {
         const settle = (error: Error | null): void => {
           clearTimeout(deadline);
-          const at = listeners.indexOf(check);
-          if (at >= 0) listeners.splice(at, 1);
+          listeners.delete(check);
           if (error) reject(error);
           else resolve();
         };
         const check = (): void => {
           if (state.revision >= revision) settle(null);
-          else if (state.error) settle(new FairleadError('unavailable', `apply revision ${revision}: ${state.error}`));
+          else if (state.error !== null && tried >= revision)
+            settle(new FairleadError('unavailable', `apply revision ${revision}: ${state.error}`));
         };
         const deadline = setTimeout(
           () => settle(new FairleadError('unavailable', `apply revision ${revision}: not done within ${timeoutMs} ms`)),
           timeoutMs,
         );
-        listeners.push(check);
-        if (state.revision >= revision) settle(null);
+        listeners.add(check);
+        check();
       }),
     async close() {
       closed = true;

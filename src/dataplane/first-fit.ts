@@ -6,12 +6,19 @@ export interface Range {
   readonly size: number;
 }
 
-/** First start at which `size` entries are free below `capacity`, or -1. `from` leaves the entries below it alone. */
-export function firstFit(taken: readonly Range[], size: number, capacity: number, from = 0): number {
-  let start = from;
-  for (const range of [...taken].sort((a, b) => a.start - b.start)) {
-    if (range.start - start >= size) return start;
+/** Takes the first free piece of `size` entries below `capacity` and puts it into `taken`, sorted by start; null when there is none. */
+export function takeFirstFit(taken: Range[], size: number, capacity: number): Range | null {
+  let start = 0;
+  let at = 0;
+  for (const range of taken) {
+    if (range.start - start >= size) break;
     start = Math.max(start, range.start + range.size);
+    at++;
   }
-  return capacity - start >= size ? start : -1;
+  if (at === taken.length && capacity - start < size) return null;
+  const found = { start, size };
+  taken.splice(at, 0, found);
+  return found;
 }
+
+export const byStart = (a: Range, b: Range): number => a.start - b.start;

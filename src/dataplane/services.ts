@@ -24,9 +24,6 @@ function serviceSlot(key: ServiceKey): number {
 
 const familyAt = (maps: Maps, slot: number): number => maps.services[slot * ServiceEntry.size + FAMILY] ?? 0;
 
-const keyAt = (maps: Maps, slot: number): ServiceKey =>
-  ServiceKey.decode(maps.services, slot * ServiceEntry.size + ServiceEntry.offset.key);
-
 const wordsAt = (maps: Maps, slot: number): BigUint64Array =>
   new BigUint64Array(maps.services.buffer, maps.services.byteOffset + slot * ServiceEntry.size, WORDS);
 
@@ -46,14 +43,16 @@ function find(maps: Maps, key: ServiceKey): { readonly at: number; readonly free
   return { at: -1, free };
 }
 
-/** All services, markers of VIPs included (protocol 0). */
-export function readServices(maps: Maps): { readonly key: ServiceKey; readonly value: Service }[] {
-  const found: { key: ServiceKey; value: Service }[] = [];
+/** All services, markers of VIPs included (protocol 0), by the bytes of their key in hex. */
+export function readServices(maps: Maps): Map<string, { readonly key: ServiceKey; readonly value: Service }> {
+  const found = new Map<string, { key: ServiceKey; value: Service }>();
   for (let slot = 0; slot < ServiceLimit.SLOTS; slot++) {
     const family = familyAt(maps, slot);
     if (family === Family.NONE || family === Family.LEFT) continue;
-    const at = slot * ServiceEntry.size + ServiceEntry.offset.value;
-    found.push({ key: keyAt(maps, slot), value: Service.decode(maps.services, at) });
+    const at = slot * ServiceEntry.size;
+    const key = maps.services.subarray(at + ServiceEntry.offset.key, at + ServiceEntry.offset.key + ServiceKey.size);
+    const value = Service.decode(maps.services, at + ServiceEntry.offset.value);
+    found.set(Buffer.from(key).toString('hex'), { key: ServiceKey.decode(key), value });
   }
   return found;
 }
@@ -84,7 +83,7 @@ export function writeService(maps: Maps, key: ServiceKey, value: Service): void 
   Atomics.store(entry, LAST_WORD, words[LAST_WORD] ?? 0n);
 }
 
-/** Deletes an entry with one store, and then clears from the filter what no service needs any more. */
+/** Deletes an entry with one store. Its bit in the filter stays until writeVipFilter: a packet more looks for a service in vain. */
 export function deleteService(maps: Maps, key: ServiceKey): void {
   const { at } = find(maps, key);
   if (at < 0) return;
@@ -94,13 +93,22 @@ export function deleteService(maps: Maps, key: ServiceKey): void {
   for (let slot = (at - 1) & MASK; ends && familyAt(maps, slot) === Family.LEFT; slot = (slot - 1) & MASK) {
     mark(maps, slot, Family.NONE);
   }
-  const { word } = filterBit(key.address);
-  let needed = 0n;
-  for (const { key: other } of readServices(maps)) {
-    const its = filterBit(other.address);
-    if (its.word === word) needed |= its.bit;
+}
+
+/** Makes the filter let through the addresses of these services and no others. True when it did not. */
+export function writeVipFilter(maps: Maps, services: Iterable<ServiceKey>): boolean {
+  const wanted = new BigUint64Array(maps.vipFilter.length);
+  for (const { address } of services) {
+    const { word, bit } = filterBit(address);
+    wanted[word] = (wanted[word] ?? 0n) | bit;
   }
-  Atomics.store(maps.vipFilter, word, needed);
+  let changed = false;
+  for (const [word, bits] of wanted.entries()) {
+    if (maps.vipFilter[word] === bits) continue;
+    Atomics.store(maps.vipFilter, word, bits);
+    changed = true;
+  }
+  return changed;
 }
 
 function mark(maps: Maps, slot: number, family: number): void {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isIP } from 'node:net';
-import { IPv4, IPv6 } from 'ip-num';
+import { IPv6 } from 'ip-num';
 import { FairleadError } from './errors.js';
 
 /** An IP address. `bytes` is in network order, 4 or 16 of them; `text` is canonical (RFC 5952 for IPv6). */
@@ -19,7 +19,7 @@ export function parseAddress(text: string): Address {
   if (family === 0 || text.includes('%')) {
     throw new FairleadError('invalid', `"${text.slice(0, 60)}" is not an IPv4 or IPv6 address`);
   }
-  const bytes = family === 4 ? toBytes(new IPv4(text).getValue(), 4) : toBytes(new IPv6(text).getValue(), 16);
+  const bytes = family === 4 ? Uint8Array.from(text.split('.'), Number) : toBytes(new IPv6(text).getValue());
   if (family === 6 && isMapped(bytes)) {
     throw new FairleadError(
       'invalid',
@@ -67,10 +67,10 @@ function longestZeroRun(groups: readonly number[]): [start: number, count: numbe
   return best;
 }
 
-function toBytes(value: bigint, count: 4 | 16): Uint8Array {
-  const bytes = new Uint8Array(count);
+function toBytes(value: bigint): Uint8Array {
+  const bytes = new Uint8Array(16);
   let rest = value;
-  for (let i = count - 1; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
+  for (let i = 15; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
   return bytes;
 }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Snapshot } from './objects.js';
+
 /** What the running node knows of one backend of one pool, beyond what the store says. Shares are 0..1. */
 export interface BackendStatus {
   readonly shareWanted: number;
@@ -97,9 +99,6 @@ export interface NodeView {
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Prometheus text and its content type. */
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
-  /** Throws 'full' (naming the field) when the kernel's tables have no room for this change set; called inside Store.update. */
-  admit(next: {
-    readonly services: number;
-    readonly pools: readonly { readonly name: string; readonly members: number; readonly ringSize: number }[];
-  }): void;
+  /** Throws 'full' (naming the field) when the kernel's tables have no room for these objects beside what they hold; called inside Store.update. */
+  admit(next: Snapshot): void;
 }

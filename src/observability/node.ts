@@ -2,6 +2,7 @@
 // The running node as the API and the metrics see it.
 import { wantedShares } from '../controlplane/desired.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
+import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
 import type { Store } from '../controlplane/store.js';
@@ -208,24 +209,20 @@ export function nodeFacts(
         .reduce((total, packets) => total + packets, 0),
     flows: (query) => queryFlows(maps, reconciler.state(), query),
     applied: (revision, timeoutMs) => reconciler.applied(revision, timeoutMs),
-    admit({ services, pools }) {
-      const rows = pools.reduce(
-        (total, { members, ringSize: size }) => total + (members > 0 ? ringSize(members, size) : 0),
-        0,
+    admit(next) {
+      const { numbering, snapshot } = reconciler.state();
+      assignNumbers(copyNumbering(numbering), next, limits);
+      // The rings of deleted pools go last, and one is replaced beside the old: so the largest must fit once more.
+      const pools = new Map([...snapshot.pools, ...next.pools]);
+      const rings = [...pools.values()].map(({ value: { backends, ring } }) =>
+        backends.length > 0 ? ringSize(backends.length, ring.size) : 0,
       );
-      const members = pools.reduce((total, p) => total + p.members, 0);
-      // A ring is replaced beside the old one, so the largest must fit once more.
-      const largest = Math.max(0, ...pools.map((p) => (p.members > 0 ? ringSize(p.members, p.ringSize) : 0)));
-      const full = (field: string, got: number, room: number): void => {
-        if (got > room) {
-          const detail = `${got} wanted, the kernel's tables have room for ${room}`;
-          throw new FairleadError('full', `the node is full: ${detail}`, [{ pointer: field, detail }]);
-        }
-      };
-      full('', services, limits.services - 1);
-      full('', pools.length, limits.pools - 1);
-      full('/backends', members, limits.backends - 1);
-      full('/ring/size', rows + largest, maps.ringRows.length);
+      const rows =
+        rings.reduce((total, size) => total + size, 0) + rings.reduce((most, size) => Math.max(most, size), 0);
+      if (rows > maps.ringRows.length) {
+        const detail = `${rows} ring rows wanted, there is room for ${maps.ringRows.length}`;
+        throw new FairleadError('full', `the node is full: ${detail}`, [{ pointer: '/ring/size', detail }]);
+      }
     },
   };
 }

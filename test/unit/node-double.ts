@@ -9,6 +9,7 @@ import type {
   PoolStatus,
   ServiceStatus,
 } from '../../src/model/node-view.js';
+import type { Snapshot } from '../../src/model/objects.js';
 
 /** A node without a kernel: knows what a test tells it, applies at once unless `stuck`, has room for `rooms` services. */
 export interface NodeDouble extends NodeView {
@@ -23,7 +24,7 @@ export interface NodeDouble extends NodeView {
   readonly asked: {
     flows: FlowQuery | null;
     applied: number | null;
-    admitted: Parameters<NodeView['admit']>[0] | null;
+    admitted: Snapshot | null;
   };
 }
 
@@ -53,7 +54,7 @@ export function nodeDouble(): NodeDouble {
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'fairlead_up 1\n' }),
     admit(next) {
       node.asked.admitted = next;
-      if (next.services > node.rooms) throw new FairleadError('full', `the service table holds ${node.rooms}`);
+      if (next.services.size > node.rooms) throw new FairleadError('full', `the service table holds ${node.rooms}`);
     },
   };
   return node;
