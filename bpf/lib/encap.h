@@ -83,7 +83,8 @@ static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct p
 	*(__be32 *)ip = bpf_htonl(0x60000000 | (__u32)pkt->traffic_class << 20 | (entropy & 0xfffff));
 	ip->payload_len = bpf_htons(pkt->size);
 	*(__be16 *)&ip->nexthdr = bpf_htons(IPPROTO_IPV6 << 8 | OUTER_TTL);
-	copy_address((__be64 *)&ip->saddr, (const void *)tunnel_source6);
+	((__be64 *)&ip->saddr)[0] = tunnel_source6[0];
+	((__be64 *)&ip->saddr)[1] = tunnel_source6[1];
 	copy_address((__be64 *)&ip->daddr, to->address);
 	return REASON_FORWARDED;
 }

@@ -55,7 +55,7 @@ function reference(): FlowRecord[] {
       vipPort: cold.vipPort,
       packets: sum(records.map(packetsOf)),
       bytes: sum(records.map((record) => record.hot.bytes + Number(record.cold.bytes))),
-      state: hot.packetsState >>> FlowLimit.STATE_SHIFT,
+      state: (hot.packetsState >>> FlowLimit.STATE_SHIFT) & 3,
       firstNs: Math.min(...records.map((record) => Number(record.cold.firstNs))),
       idleNs: idle * UNIT_NS,
       handshakeNs: measured ? Number(measured.cold.handshakeNs) : null,
@@ -76,11 +76,12 @@ function fill(random: () => number): void {
       const bucket = index - (index % FlowLimit.WAYS);
       const way = (index + cpu) % FlowLimit.WAYS; // another place on each CPU
       const at = cpu * maps.flowsPerCpu + bucket + way;
+      const carried = random() < 0.5;
       patchHot(maps, at, {
         tag,
         backend: 1 + below(3),
         seen: (NOW - below(random() < 0.5 ? 4 : 60000)) & 0xffff,
-        packetsState: packetsState(1 + below(2 ** 27 - 1), below(4)),
+        packetsState: packetsState(1 + below(2 ** 27 - 1), below(4)) + (carried ? FlowLimit.CARRIED : 0),
         bytes: below(2 ** 32),
       });
       patchCold(maps, at, {
@@ -90,8 +91,8 @@ function fill(random: () => number): void {
         service,
         protocol: 6,
         family: 4,
-        packets: BigInt(below(2 ** 20)),
-        bytes: random() < 0.5 ? 0n : BigInt(below(2 ** 30)) * 1024n,
+        packets: carried ? BigInt(below(2 ** 20)) : 0n,
+        bytes: carried ? BigInt(below(2 ** 30)) * 1024n : 0n,
         firstNs: BigInt(1 + below(2 ** 30)) * 1000n,
         handshakeNs: [0n, 2n ** 64n - 1n, BigInt(1 + below(10 ** 6))][below(3)] ?? 0n,
       });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { desired, type NextHops } from '../../src/controlplane/desired.js';
-import { type KernelState, serviceKeyId } from '../../src/controlplane/kernel-state.js';
+import { type KernelState, keyId, serviceKeyId } from '../../src/controlplane/kernel-state.js';
 import {
   assignNumbers,
   copyNumbering,
@@ -216,9 +216,7 @@ function memoryKernel() {
         return;
       case 'set-service': {
         const { key, value } = step.service;
-        const id = Buffer.from([...key.address, key.port >> 8, key.port & 255, key.protocol, key.family]).toString(
-          'hex',
-        );
+        const id = keyId(key);
         const old = services.get(id)?.value;
         if (old && old.countersStart !== value.countersStart) unsettled.add(`range ${old.countersStart}`);
         return void services.set(id, step.service);
