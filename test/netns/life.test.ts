@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { native } from '../../src/dataplane/native.js';
 import type { Driver } from '../../src/lab/drive.js';
 import { run } from '../../src/lab/netns.js';
 import { readServices } from '../../src/lab/objects.js';
-import type { FlowView } from '../../src/model/node-view.js';
+import type { FlowView, NodeStatus } from '../../src/model/node-view.js';
 import { tracesOf } from '../support/lab.js';
 import { startServe } from '../support/serve.js';
 import { driverOf, never, openServedLab, type ServedLab, sendDatagrams } from '../support/served-lab.js';
@@ -139,6 +139,19 @@ test('life: a second daemon on the same store is refused in one sentence and dis
   assert.equal((await lab.ask('GET', '/livez')).status, 200);
 });
 
+test('life: a daemon with another store on the same socket is refused before it touches the kernel', async () => {
+  const before = { ...(await kept()), ...(await attached()) };
+  const config = `${lab.directory}/other.yaml`;
+  writeFileSync(config, readFileSync(lab.config, 'utf8').replace('state.json', 'other.json'));
+  driver.command({ kind: 'run', phase: 'other', rate: 200, count: null });
+  const other = startServe(lab.topology.lb, config);
+  assert.deepEqual(await other.ended, { code: 1, signal: null });
+  assert.match(other.output(), /^fairlead: listen on ".*api\.sock": another process answers on it; stop it first\n$/);
+  await more(100);
+  await noneFailed();
+  assert.deepEqual({ ...(await kept()), ...(await attached()) }, before);
+});
+
 test('life: drain, undrain and weights under load fail no request', async () => {
   driver.command({ kind: 'run', phase: 'changing', rate: 300, count: null });
   await more(50);
@@ -194,4 +207,24 @@ test('life: 50 weight changes within 10 s under load fail no request, and the la
       .backends.map((each: { weight: number }) => each.weight),
     wanted,
   );
+});
+
+test('life: the next daemon changes to generic XDP and back, and forwards right in both', async () => {
+  const native = readFileSync(lab.config, 'utf8');
+  for (const mode of ['generic', 'native']) {
+    await lab.serve().kill('SIGTERM');
+    writeFileSync(lab.config, native.replace('xdp: native', `xdp: ${mode}`));
+    await lab.start();
+    const { interfaces } = (await lab.api('GET', '/api/v1/status')) as NodeStatus;
+    assert.deepEqual(
+      interfaces.map((each) => each.mode),
+      [mode],
+    );
+    driver.command({ kind: 'run', phase: mode, rate: 300, count: 200 });
+    const { phases, errors } = await driver.until(({ idle }) => idle, 15_000, never);
+    assert.deepEqual(errors, []);
+    assert.equal(phases[mode]?.requests, 200);
+    const url = `http://${lab.topology.vip4}/bytes/3000000`;
+    assert.equal(await lab.inClient('curl', '-sSf', '-o', '/dev/null', '-w', '%{size_download}', url), '3000000');
+  }
 });

@@ -27,7 +27,7 @@ async function flowOf({ from, fromPort, to, size, count }: Datagrams): Promise<s
 /** Not sent again when lost: the caller counts packets. */
 async function echoed(socket: Socket, payload: Buffer): Promise<string> {
   socket.send(payload);
-  const [answer] = (await once(socket, 'message', { signal: AbortSignal.timeout(5_000) })) as [Buffer];
+  const [answer] = (await once(socket, 'message', { signal: AbortSignal.timeout(3_000) })) as [Buffer];
   const space = answer.indexOf(' ');
   if (Buffer.compare(answer.subarray(space + 1), payload) !== 0) throw new Error('the echo is not what was sent');
   return answer.subarray(0, space).toString();
