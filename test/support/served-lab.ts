@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A lab whose daemon the test starts, kills and starts again itself.
+import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { apiAt } from '../../src/lab/api.js';
 import { type LabBase, openBase } from '../../src/lab/base.js';
 import { daemonConfig } from '../../src/lab/daemon.js';
-import { type Driver, startDriver } from '../../src/lab/drive.js';
+import { startDriver } from '../../src/lab/drive.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
 import { labServices, putObjects } from '../../src/lab/objects.js';
+import { sum } from '../../src/lab/table.js';
+import type { DriverReport } from '../../src/lab/traffic.js';
 import { attachLabPrograms } from '../../src/lab/xdp.js';
 import { ask, type Reply, type Serve, startServe, untilReady } from './serve.js';
 
@@ -71,9 +74,33 @@ export async function openServedLab(name: string, backends: number): Promise<Ser
   };
 }
 
-/** Starts the lab's traffic driver over all four services. */
-export function driverOf(lab: LabBase): Promise<Driver> {
-  return startDriver(lab.topology, labServices(lab.topology));
+/** A stream of requests over all services of a lab. */
+export interface Stream {
+  begin(phase: string, rate: number): void;
+  /** Resolves when `count` requests more have come to their end. */
+  more(count: number): Promise<void>;
+  /** Lets the requests under way come to their end; fails when any since the start of the lab has failed. */
+  noneFailed(): Promise<void>;
+}
+
+/** Starts the lab's traffic driver; it ends with the lab. */
+export async function openStream(lab: ServedLab): Promise<Stream> {
+  const driver = await startDriver(lab.topology, labServices(lab.topology));
+  lab.onClose(() => driver.stop());
+  const ended = (report: DriverReport) => sum(Object.values(report.phases).map((phase) => phase.requests));
+  return {
+    begin: (phase, rate) => driver.command({ kind: 'run', phase, rate, count: null }),
+    async more(count) {
+      const goal = ended(driver.report()) + count;
+      await driver.until((report) => ended(report) >= goal, 15_000, never);
+    },
+    async noneFailed() {
+      driver.command({ kind: 'stop' });
+      const { phases, errors } = await driver.until(({ idle }) => idle, 15_000, never);
+      assert.deepEqual(errors, []);
+      assert.equal(sum(Object.values(phases).map((phase) => phase.failed)), 0);
+    },
+  };
 }
 
 /** Datagrams of one UDP flow: `count` of `size` bytes, each sent when the one before was echoed. */
