@@ -120,7 +120,7 @@ function stateLines({ name, pid, namespaces, processes, socket }: LabState): rea
   return [
     `lab         ${name}`,
     `process     ${pid ?? 'none; "fairlead lab down" removes what is left'}`,
-    `namespaces  ${namespaces.join(' ') || 'none'}`,
+    `namespaces  ${namespaces.length === 0 ? 'none' : `${namespaces.length}, from ${namespaces[0]} to ${namespaces.at(-1)}`}`,
     `inside      ${processes} processes`,
     `socket      ${socket ?? 'none'}`,
   ];

@@ -40,7 +40,8 @@ export const poolKind: Kind<Pool> = {
   change: (name, value) => ({ kind: 'pool', name, value }),
   heldBy(snapshot, name) {
     const users = servicesOf(snapshot, name).map((user) => `"${user}"`);
-    return users.length === 0 ? null : `service ${users.join(', ')} uses it`;
+    if (users.length === 0) return null;
+    return users.length === 1 ? `service ${users[0]} uses it` : `services ${users.join(', ')} use it`;
   },
 };
 

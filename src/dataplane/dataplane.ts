@@ -147,6 +147,9 @@ function adoptLink(pinned: PinnedLink | undefined, wanted: InterfaceConfig): Nat
   return null;
 }
 
+const slowWarning = (name: string, why: string): string =>
+  `interface "${name}" runs generic XDP, several times slower: ${why}`;
+
 async function attach(
   program: NativeProgram,
   wanted: InterfaceConfig,
@@ -159,7 +162,7 @@ async function attach(
     // Someone else's program is there: generic mode would not help and would hide it.
     if (isNative(error) && (error.code === 'EBUSY' || error.code === 'EEXIST')) throw error;
     const link = await native.attachXdp(program, wanted.name, null, 'generic');
-    warnings.push(`interface "${wanted.name}" runs generic XDP, several times slower: ${messageOf(error)}`);
+    warnings.push(slowWarning(wanted.name, messageOf(error)));
     return [link, 'generic'];
   }
 }
@@ -194,8 +197,11 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       const known = pinned.get(wanted.name);
       const link = adoptLink(known, wanted);
       const program = programOf(objects, at);
-      if (link && known) links.push({ link, mode: known.mode, adopted: true });
-      else {
+      if (link && known) {
+        links.push({ link, mode: known.mode, adopted: true });
+        if (wanted.xdp !== known.mode && known.mode === 'generic')
+          warnings.push(slowWarning(wanted.name, 'it did when an earlier daemon attached it'));
+      } else {
         const [made, mode] = await attach(program, wanted, warnings);
         links.push({ link: made, mode, adopted: false });
       }

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { FairleadError } from '../model/errors.js';
 import {
   isLabNamespace,
+  lbQueues,
   linkBatch,
   type NamespaceSetup,
   namespaceSetups,
@@ -62,6 +63,10 @@ export async function createNamespaces(topology: Topology): Promise<void> {
   for (let index = 0; index < setups.length; index += 8) await everyOne(setups.slice(index, index + 8).map(setUp));
   // Native XDP loses the mark of a checksum left to the hardware: resolve it on the last hop before the balancer.
   await run('nsenter', [`--net=${namespacePath(topology.router)}`, 'ethtool', '-K', topology.lbPort, 'tx', 'off']);
+  // A NIC's hash keeps a flow on one CPU, and the flow table counts on that; a veth would follow the sender from CPU to CPU.
+  const mask = (2 ** lbQueues() - 1).toString(16);
+  const steer = `echo ${mask} > /sys/class/net/client/queues/rx-0/rps_cpus`;
+  await run('ip', ['netns', 'exec', topology.router, 'sh', '-c', steer]); // its own /sys: nsenter's is the host's
 }
 
 /** Kills what runs in the namespaces of the lab `name`, then deletes them. Fine when there are none. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { availableParallelism } from 'node:os';
 import { FairleadError } from '../model/errors.js';
 
 /** One backend of the lab: the namespace it lives in, its name in the pools, the router's port towards it. */
@@ -83,14 +84,21 @@ export function namespacesOf(topology: Topology): readonly string[] {
   return [topology.client, topology.router, topology.lb, ...topology.backends.map((backend) => backend.namespace)];
 }
 
+/** Queues of the balancer's interface: one per CPU, as a NIC has them. */
+export function lbQueues(): number {
+  return Math.min(32, availableParallelism()); // 32: one word of a CPU mask
+}
+
 /** Lines for `ip -batch` inside the router's namespace that make every link of the lab. */
 export function linkBatch(topology: Topology): readonly string[] {
-  const port = (name: string, namespace: string, mtu: number) =>
-    `link add ${name} mtu ${mtu} type veth peer name ${labInterface} mtu ${mtu} netns ${namespace}`;
+  const port = (name: string, namespace: string, mtu: number, queues = 1) => {
+    const common = `mtu ${mtu} numtxqueues ${queues} numrxqueues ${queues}`;
+    return `link add ${name} ${common} type veth peer name ${labInterface} ${common} netns ${namespace}`;
+  };
   return [
     `link add br0 mtu ${underlayMtu} type bridge`,
     port('client', topology.client, 1500),
-    port(topology.lbPort, topology.lb, underlayMtu),
+    port(topology.lbPort, topology.lb, underlayMtu, lbQueues()),
     ...topology.backends.map((backend) => port(backend.name, backend.namespace, underlayMtu)),
   ];
 }

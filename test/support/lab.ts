@@ -8,8 +8,12 @@ import { runtimeDirectory } from '../../src/lab/lock.js';
 import { existingNamespaces, processesIn } from '../../src/lab/netns.js';
 
 /** Waits until `condition` holds; fails with `what` at the deadline. */
-export async function until(what: string, condition: () => boolean, deadlineMs = 15_000): Promise<void> {
-  for (const end = Date.now() + deadlineMs; !condition(); await pause(20))
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  deadlineMs = 15_000,
+): Promise<void> {
+  for (const end = Date.now() + deadlineMs; !(await condition()); await pause(20))
     if (Date.now() > end) assert.fail(`not within ${deadlineMs} ms: ${what}`);
 }
 
