@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { parseAddress } from '../model/address.js';
-import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
+import { type ErrorCode, errnoOf, FairleadError, messageOf } from '../model/errors.js';
 
 /** Where the API listens: a Unix socket always, and `listen` ("127.0.0.1:7080", "[::1]:7080") besides. Port 0 takes a free one. */
 export interface ListenOptions {
@@ -82,12 +82,18 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
+const codes: Readonly<Record<string, ErrorCode>> = { EADDRINUSE: 'busy', EACCES: 'permission', EPERM: 'permission' };
+
 async function listening(what: string, step: () => Promise<void>): Promise<void> {
   try {
     await step();
   } catch (error) {
     if (error instanceof FairleadError) throw error;
-    const code = errnoOf(error) === 'EADDRINUSE' ? 'busy' : 'unavailable';
-    throw new FairleadError(code, `listen on ${what}: ${messageOf(error)}`, [], { cause: error });
+    throw new FairleadError(
+      codes[errnoOf(error) ?? ''] ?? 'unavailable',
+      `listen on ${what}: ${messageOf(error)}`,
+      [],
+      { cause: error },
+    );
   }
 }

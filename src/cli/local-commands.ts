@@ -115,12 +115,18 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
   );
 }
 
+/** A lab may have 67 of them: too many for a line. */
+function rangeOf(namespaces: readonly string[]): string {
+  if (namespaces.length > 1) return `${namespaces.length}, from ${namespaces[0]} to ${namespaces.at(-1)}`;
+  return namespaces[0] ?? 'none';
+}
+
 function stateLines({ name, pid, namespaces, processes, socket }: LabState): readonly string[] {
   if (pid === null && namespaces.length === 0) return [`there is no lab "${name}"`];
   return [
     `lab         ${name}`,
     `process     ${pid ?? 'none; "fairlead lab down" removes what is left'}`,
-    `namespaces  ${namespaces.length === 0 ? 'none' : `${namespaces.length}, from ${namespaces[0]} to ${namespaces.at(-1)}`}`,
+    `namespaces  ${rangeOf(namespaces)}`,
     `inside      ${processes} processes`,
     `socket      ${socket ?? 'none'}`,
   ];

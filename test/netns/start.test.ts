@@ -164,7 +164,8 @@ test('start: without privileges it ends with one sentence', async () => {
   // Where the store may be opened, the kernel refuses.
   mkdirSync(`${directory}/own`);
   await run('chown', ['nobody', `${directory}/own`]);
-  const own = { interfaces: '[{ name: eth0 }]', more: `store: { path: ${directory}/own/state.json }` };
+  const more = `store: { path: ${directory}/own/state.json }\napi: { socket: ${directory}/own/api.sock }`;
+  const own = { interfaces: '[{ name: eth0 }]', more };
   await refused(own, 1, /^fairlead: .*(EPERM|EACCES)/, nobody);
   assert.equal(existsSync(`${directory}/own/state.json.lock`), false);
 });
