@@ -17,7 +17,7 @@ import { FairleadError } from '../model/errors.js';
 import type { Step } from './plan.js';
 import { slices } from './slices.js';
 
-/** Where a ring goes in ring_rows; `wait`: once packets have let go of the rings replaced before it. */
+/** Where a ring goes in ring_rows; `wait`: once packets have let go of the rings replaced or deleted before it. */
 export interface RingPlace {
   readonly start: number;
   readonly wait: boolean;
@@ -33,14 +33,20 @@ export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<Ri
     if (rows > 0) ringOf.set(pool, { start, size: rows });
   }
   let taken = [...ringOf.values()].sort(byStart);
-  const leaving = new Set<Range>(); // replaced, and perhaps still read
+  const leaving = new Set<Range>(); // replaced or deleted, and perhaps still read
   const letGo = (): void => {
     taken = taken.filter((range) => !leaving.has(range));
     leaving.clear();
   };
+  const leave = (pool: number): void => {
+    const old = ringOf.get(pool);
+    if (old) leaving.add(old);
+    ringOf.delete(pool);
+  };
   const places: RingPlace[] = [];
   for (const step of steps) {
     if (step.do === 'wait') letGo();
+    if (step.do === 'delete-ring') leave(step.pool);
     if (step.do !== 'set-ring') continue;
     await pause();
     const size = step.owners.length;
@@ -51,8 +57,7 @@ export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<Ri
       place = takeFirstFit(taken, size, capacity);
     }
     if (!place) throw new FairleadError('full', `place a ring of ${size} rows: ring_rows (${capacity}) is full`);
-    const old = ringOf.get(step.pool);
-    if (old) leaving.add(old);
+    leave(step.pool);
     ringOf.set(step.pool, place);
     places.push({ start: place.start, wait });
   }

@@ -65,7 +65,7 @@ const carry = (old: Service, next: Service, slots: readonly number[]): Step[] =>
 const isMarker = (service: KernelService): boolean => service.value.number === 0;
 
 /**
- * The steps from `have` to `want`. New things from the bottom up: backends before the rings that name them, a VIP's marker
+ * The steps from `have` to `want`. What nobody is to use any more goes first and makes room. New things from the bottom up: backends before the rings that name them, a VIP's marker
  * before its services, a ring before the services that begin to lead to it; removal the other way round. Any other ring
  * comes when its services have counters for its new members, or are gone. `freshCounters` tells how many counters a
  * service (by number) has in `want`, 0 when they hold its counts already. Empty when nothing differs.
@@ -117,7 +117,11 @@ export function plan(have: KernelState, want: KernelState, freshCounters: (servi
     do: 'delete-service',
     service,
   }));
-  for (const pool of have.rings.keys()) if (!want.rings.has(pool)) down.push({ do: 'delete-ring', pool });
+  const stillUsed = new Set(
+    [...have.services].flatMap(([id, { value }]) => (want.services.has(id) ? [value.pool] : [])),
+  );
+  for (const pool of have.rings.keys())
+    if (!want.rings.has(pool)) (stillUsed.has(pool) ? down : deleted).push({ do: 'delete-ring', pool });
   for (const [number, entry] of have.backends) {
     if (want.backends.has(number)) continue;
     down.push({ do: 'remove-backend', number });
@@ -130,7 +134,7 @@ export function plan(have: KernelState, want: KernelState, freshCounters: (servi
 
   const wait: Step = { do: 'wait' };
   return [
-    ...[...valid, ...markers, ...staying, ...newRings, ...arriving, ...deleted],
+    ...[...deleted, ...valid, ...markers, ...staying, ...newRings, ...arriving],
     ...(copies.length > 0 ? [wait, ...copies] : []),
     ...[...rings, ...down],
     ...(after.length > 0 || down.length > 0 || deleted.length > 0 ? [wait, ...after] : []),

@@ -70,6 +70,32 @@ test('plan: what is gone is taken away from the top down, and cleared after a wa
   assert.equal(steps[0]?.do === 'delete-service' && steps[0].service.value.number, 1, 'the marker goes last');
 });
 
+test('plan: what nobody uses any more goes before anything new, what a service still uses after it has left', async () => {
+  const numbering = emptyNumbering();
+  const [unused, left, next] = [poolOf('unused', backendsOf(1)), poolOf('left', backendsOf(1)), poolOf('next', [])];
+  const have = await state(numbering, [unused, left, next], [serviceOf('www', 'left'), serviceOf('old', 'unused', 81)]);
+  releaseNumbers(numbering, snapshotOf([next], [serviceOf('www', 'next')]));
+  const want = await state(numbering, [{ ...next, backends: backendsOf(1) }], [serviceOf('www', 'next')]);
+  const steps = plan(have, want, fresh());
+  assert.deepEqual(names(steps), [
+    'delete-service',
+    'delete-ring',
+    'set-backend',
+    'set-ring',
+    'clear-service',
+    'set-service',
+    'wait',
+    'copy-counter',
+    'copy-counter',
+    'delete-ring',
+    'remove-backend',
+    'remove-backend',
+    'wait',
+    'clear-backend',
+    'clear-backend',
+  ]);
+});
+
 test('plan: nothing to do when nothing differs', async () => {
   const have = await state(emptyNumbering(), [poolOf('web', backendsOf(3))], [serviceOf('www', 'web')]);
   const want = await state(emptyNumbering(), [poolOf('web', backendsOf(3))], [serviceOf('www', 'web')]);
