@@ -4,20 +4,28 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { run } from '../../src/lab/netns.js';
+import { readServices } from '../../src/lab/objects.js';
 import { cli, type Ended } from '../support/cli.js';
 import { tracesOf, until } from '../support/lab.js';
-import { openServedLab, type ServedLab, sendDatagrams } from '../support/served-lab.js';
+import { openSender, openServedLab, type ServedLab } from '../support/served-lab.js';
 
 const name = 'ftecli';
 let lab: ServedLab;
 
 before(async () => {
   lab = await openServedLab(name, 3);
+  const send = await openSender(lab);
   const flow = { fromPort: 20_000, size: 100, count: 4 };
-  await sendDatagrams(lab, [
+  await send([
     { ...flow, from: '10.1.0.2', to: lab.topology.vip4 },
     { ...flow, from: 'fd00:1::2', to: lab.topology.vip6 },
   ]);
+  // Flows are counted twice a second at most.
+  await until(
+    'the flows are counted',
+    async () =>
+      Object.values(await readServices(lab.api, lab.topology)).reduce((sum, { flows }) => sum + flows, 0) === 2,
+  );
 });
 after(async () => {
   await lab.close();

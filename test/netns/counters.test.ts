@@ -6,10 +6,17 @@ import { readPools, readServices } from '../../src/lab/objects.js';
 import { sum } from '../../src/lab/table.js';
 import type { FlowView, NodeStatus } from '../../src/model/node-view.js';
 import { tracesOf, until } from '../support/lab.js';
-import { type Datagrams, openServedLab, type ServedLab, sendDatagrams } from '../support/served-lab.js';
+import {
+  type Datagrams,
+  openSender,
+  openServedLab,
+  type SendDatagrams,
+  type ServedLab,
+} from '../support/served-lab.js';
 
 const name = 'ftecount';
 let lab: ServedLab;
+let send: SendDatagrams;
 
 /** Clients of their own, so that `?client=` shows the test's flows alone. */
 const udp = { v4: '10.1.0.77', v6: 'fd00:1::77' };
@@ -17,6 +24,7 @@ const tcp = { v4: '10.1.0.78', v6: 'fd00:1::78' };
 
 before(async () => {
   lab = await openServedLab(name, 3);
+  send = await openSender(lab);
   for (const address of [udp.v4, tcp.v4]
     .map((each) => `${each}/24`)
     .concat([udp.v6, tcp.v6].map((each) => `${each}/64`)))
@@ -68,7 +76,7 @@ test('counters: every UDP flow of a client is listed with exactly the packets an
     return { from, fromPort: 20_000 + index, to, size: 10 + index * 20, count: 1 + (index % 7) };
   });
   const before = await readServices(lab.api, lab.topology);
-  const answers = await sendDatagrams(lab, flows);
+  const answers = await send(flows);
   const listed = [...(await flowsOf(udp.v4)), ...(await flowsOf(udp.v6))];
   const seen = listed.map(({ client, vip, service, backend, protocol, packets, bytes }) => ({
     ...{ client, vip, service, backend, protocol, packets, bytes },
@@ -163,10 +171,7 @@ test('counters: the actions of the interface add up to the packets the router se
     { from: udp.v4, to: vip4 },
     { from: udp.v6, to: vip6 },
   ];
-  await sendDatagrams(
-    lab,
-    from.map((ends) => ({ ...ends, fromPort: 40_000, size: 100, count: 50 })),
-  );
+  await send(from.map((ends) => ({ ...ends, fromPort: 40_000, size: 100, count: 50 })));
   await until('both have counted the same', async () => {
     const [sent, seen] = [(await sentToBalancer()) - before.sent, (await seenByProgram()) - before.seen];
     return sent === seen && sent >= 120;

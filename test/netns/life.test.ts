@@ -9,7 +9,7 @@ import { readServices } from '../../src/lab/objects.js';
 import type { FlowView } from '../../src/model/node-view.js';
 import { tracesOf } from '../support/lab.js';
 import { startServe } from '../support/serve.js';
-import { openServedLab, openStream, type ServedLab, type Stream, sendDatagrams } from '../support/served-lab.js';
+import { openSender, openServedLab, openStream, type ServedLab, type Stream } from '../support/served-lab.js';
 
 const name = 'ftelife';
 const client = '10.1.0.77';
@@ -20,16 +20,14 @@ before(async () => {
   lab = await openServedLab(name, 3);
   await lab.inClient('ip', 'address', 'add', `${client}/24`, 'dev', 'eth0');
   stream = await openStream(lab);
+  const send = await openSender(lab);
   const flows = Array.from({ length: 40 }, (_, index) => ({
     from: client,
     fromPort: 20_000 + index,
     size: 100,
     count: 1,
   }));
-  await sendDatagrams(
-    lab,
-    flows.map((flow) => ({ ...flow, to: lab.topology.vip4 })),
-  );
+  await send(flows.map((flow) => ({ ...flow, to: lab.topology.vip4 })));
 });
 after(async () => {
   await lab.close();

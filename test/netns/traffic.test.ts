@@ -7,13 +7,15 @@ import { labPools, labServices } from '../../src/lab/objects.js';
 import { answersOf, sum } from '../../src/lab/table.js';
 import type { DriverReport } from '../../src/lab/traffic.js';
 import { tracesOf } from '../support/lab.js';
-import { never, openServedLab, type ServedLab, sendDatagrams } from '../support/served-lab.js';
+import { never, openSender, openServedLab, type SendDatagrams, type ServedLab } from '../support/served-lab.js';
 
 const name = 'ftetraffic';
 let lab: ServedLab;
+let send: SendDatagrams;
 
 before(async () => {
   lab = await openServedLab(name, 4);
+  send = await openSender(lab);
 });
 after(async () => {
   await lab.close();
@@ -60,7 +62,7 @@ test('traffic: UDP is echoed by one backend per flow, up to the largest datagram
     { from: '10.1.0.2', fromPort: 7_000 + index, to: vip4, size: index === 0 ? 1_472 : 1 + index, count: 5 },
     { from: 'fd00:1::2', fromPort: 7_000 + index, to: vip6, size: index === 0 ? 1_452 : 1 + index, count: 5 },
   ]).flat();
-  const answers = await sendDatagrams(lab, flows);
+  const answers = await send(flows);
   assert.equal(answers.length, 40);
   for (const backends of answers) assert.equal(backends.length, 1);
   assert.ok(new Set(answers.flat()).size > 1, 'all flows went to one backend');

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A lab whose daemon the test starts, kills and starts again itself.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { apiAt } from '../../src/lab/api.js';
 import { type LabBase, openBase } from '../../src/lab/base.js';
+import { startInside, stopChild } from '../../src/lab/children.js';
 import { daemonConfig } from '../../src/lab/daemon.js';
 import { startDriver } from '../../src/lab/drive.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
@@ -112,10 +113,22 @@ export interface Datagrams {
   readonly count: number;
 }
 
-const udpClient = fileURLToPath(new URL('udp-client.js', import.meta.url));
+/** What the UDP client answers: the backends that echoed each flow. */
+export type Echoes = { readonly backends: readonly string[][] } | { readonly error: string };
 
-/** Sends the flows from the client's namespace to the echo port; who answered each flow, by its source port and address. */
-export async function sendDatagrams(lab: ServedLab, flows: readonly Datagrams[]): Promise<readonly string[][]> {
-  const text = await lab.inClient(process.execPath, udpClient, `${lab.topology.echoPort}`, JSON.stringify(flows));
-  return JSON.parse(text) as string[][];
+/** Sends flows from the client's namespace to the echo port, at once, and resolves with who echoed each of them. */
+export type SendDatagrams = (flows: readonly Datagrams[]) => Promise<readonly string[][]>;
+
+/** Starts the UDP client; it ends with the lab. Sending rejects when an echo is missing, late or wrong. One call at a time. */
+export async function openSender(lab: ServedLab): Promise<SendDatagrams> {
+  const { client, echoPort } = lab.topology;
+  const child = await startInside(client, '../../test/support/udp-client.js', [`${echoPort}`]);
+  lab.onClose(() => stopChild(child, 1_000));
+  return async (flows) => {
+    const answered = once(child, 'message');
+    child.send(flows);
+    const [answer] = (await answered) as [Echoes];
+    if ('error' in answer) throw new Error(answer.error);
+    return answer.backends;
+  };
 }

@@ -1,33 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends exact datagrams and prints who echoed each flow, as JSON. Arguments: port, flows (see Datagrams in served-lab.ts).
+// Child of a test, in the client's namespace: sends the flows of each message (see Datagrams in served-lab.ts) and answers
+// with who echoed them, or why not. Argument: the port to send to.
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { isIPv6 } from 'node:net';
-import type { Datagrams } from './served-lab.js';
+import { messageOf } from '../../src/model/errors.js';
+import type { Datagrams, Echoes } from './served-lab.js';
 
-const [port, flows = '[]'] = process.argv.slice(2);
-const answers = await Promise.all((JSON.parse(flows) as Datagrams[]).map(flowOf));
-process.stdout.write(JSON.stringify(answers));
+const port = Number(process.argv[2]);
+const tell = (message: Echoes | 'ready') => void process.send?.(message);
+
+process.on('disconnect', () => process.exit(0));
+process.on('message', (flows: readonly Datagrams[]) => {
+  Promise.all(flows.map(flowOf)).then(
+    (backends) => tell({ backends }),
+    (error) => tell({ error: messageOf(error) }),
+  );
+});
+tell('ready');
 
 async function flowOf({ from, fromPort, to, size, count }: Datagrams): Promise<string[]> {
   const socket = createSocket(isIPv6(to) ? 'udp6' : 'udp4');
-  socket.bind(fromPort, from);
-  await once(socket, 'listening');
-  socket.connect(Number(port), to);
-  await once(socket, 'connect');
-  const backends = new Set<string>();
-  for (let index = 0; index < count; index++) {
-    const payload = Buffer.alloc(size, `${index}`);
-    backends.add(await echoed(socket, payload));
+  try {
+    socket.bind(fromPort, from);
+    await once(socket, 'listening');
+    socket.connect(port, to);
+    await once(socket, 'connect');
+    const backends = new Set<string>();
+    for (let index = 0; index < count; index++) backends.add(await echoed(socket, Buffer.alloc(size, `${index}`)));
+    return [...backends];
+  } finally {
+    socket.close();
   }
-  socket.close();
-  return [...backends];
 }
 
-/** Not sent again when lost: the caller counts packets. */
+/** Not sent again when lost: the test counts packets. */
 async function echoed(socket: Socket, payload: Buffer): Promise<string> {
   socket.send(payload);
-  const [answer] = (await once(socket, 'message', { signal: AbortSignal.timeout(3_000) })) as [Buffer];
+  const [answer] = (await once(socket, 'message', { signal: AbortSignal.timeout(3_000) }).catch((error) => {
+    throw error.name === 'AbortError' ? new Error('no echo within 3 s') : error;
+  })) as [Buffer];
   const space = answer.indexOf(' ');
   if (Buffer.compare(answer.subarray(space + 1), payload) !== 0) throw new Error('the echo is not what was sent');
   return answer.subarray(0, space).toString();
