@@ -16,7 +16,7 @@ export interface ListenOptions {
 /**
  * Opens the listeners; `app.close()` closes them. Answers the TCP port, or null without one. The socket has mode 0660 and its
  * directory is made. Throws 'busy' when somebody answers on the socket or holds the port, 'unsupported' for a TCP address that
- * is not loopback, 'invalid' for one that is not ADDRESS:PORT, 'unavailable' when the system refuses.
+ * is not loopback, 'invalid' for one that is not ADDRESS:PORT, 'permission' or 'unavailable' when the system refuses.
  */
 export async function listenApi(
   app: FastifyInstance,
@@ -87,7 +87,8 @@ async function listening(what: string, step: () => Promise<void>): Promise<void>
     await step();
   } catch (error) {
     if (error instanceof FairleadError) throw error;
-    const code = errnoOf(error) === 'EADDRINUSE' ? 'busy' : 'unavailable';
+    const errno = errnoOf(error) ?? '';
+    const code = errno === 'EADDRINUSE' ? 'busy' : ['EACCES', 'EPERM'].includes(errno) ? 'permission' : 'unavailable';
     throw new FairleadError(code, `listen on ${what}: ${messageOf(error)}`, [], { cause: error });
   }
 }
