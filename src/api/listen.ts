@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { parseAddress } from '../model/address.js';
-import { type ErrorCode, errnoOf, FairleadError, messageOf } from '../model/errors.js';
+import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
 
 /** Where the API listens: a Unix socket always, and `listen` ("127.0.0.1:7080", "[::1]:7080") besides. Port 0 takes a free one. */
 export interface ListenOptions {
@@ -16,7 +16,7 @@ export interface ListenOptions {
 /**
  * Opens the listeners; `app.close()` closes them. Answers the TCP port, or null without one. The socket has mode 0660 and its
  * directory is made. Throws 'busy' when somebody answers on the socket or holds the port, 'unsupported' for a TCP address that
- * is not loopback, 'invalid' for one that is not ADDRESS:PORT, 'unavailable' when the system refuses.
+ * is not loopback, 'invalid' for one that is not ADDRESS:PORT, 'permission' or 'unavailable' when the system refuses.
  */
 export async function listenApi(
   app: FastifyInstance,
@@ -82,18 +82,13 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-const codes: Readonly<Record<string, ErrorCode>> = { EADDRINUSE: 'busy', EACCES: 'permission', EPERM: 'permission' };
-
 async function listening(what: string, step: () => Promise<void>): Promise<void> {
   try {
     await step();
   } catch (error) {
     if (error instanceof FairleadError) throw error;
-    throw new FairleadError(
-      codes[errnoOf(error) ?? ''] ?? 'unavailable',
-      `listen on ${what}: ${messageOf(error)}`,
-      [],
-      { cause: error },
-    );
+    const errno = errnoOf(error) ?? '';
+    const code = errno === 'EADDRINUSE' ? 'busy' : ['EACCES', 'EPERM'].includes(errno) ? 'permission' : 'unavailable';
+    throw new FairleadError(code, `listen on ${what}: ${messageOf(error)}`, [], { cause: error });
   }
 }

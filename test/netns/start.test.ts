@@ -161,12 +161,13 @@ test('start: a mistake in the configuration is named with its line, and touches 
 test('start: without privileges it ends with one sentence', async () => {
   const nobody = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--inh-caps=-all', '--'];
   await refused({ interfaces: '[{ name: eth0 }]' }, 4, /^fairlead: open ".*state\.json": EACCES/, nobody);
-  // Where the store may be opened, the kernel refuses.
   mkdirSync(`${directory}/own`);
   await run('chown', ['nobody', `${directory}/own`]);
-  const more = `store: { path: ${directory}/own/state.json }\napi: { socket: ${directory}/own/api.sock }`;
-  const own = { interfaces: '[{ name: eth0 }]', more };
-  await refused(own, 1, /^fairlead: .*(EPERM|EACCES)/, nobody);
+  const own = `store: { path: ${directory}/own/state.json }`;
+  await refused({ interfaces: '[{ name: eth0 }]', more: own }, 4, /^fairlead: listen on socket .*EACCES/, nobody);
+  // Where both may be opened, the kernel refuses.
+  const more = `${own}\napi: { socket: ${directory}/own/api.sock }`;
+  await refused({ interfaces: '[{ name: eth0 }]', more }, 1, /^fairlead: .*(EPERM|EACCES)/, nobody);
   assert.equal(existsSync(`${directory}/own/state.json.lock`), false);
 });
 

@@ -152,7 +152,7 @@ test('cli lab: options and answers pass through', async () => {
     status: (name: string) => noted(['status', name], state),
   };
   const run = (line: string) => cli(line.split(' '), { parts: { lab } });
-  assert.match((await run('lab up --name x --backends 5')).out, /^namespaces {2}x-client$/m);
+  assert.match((await run('lab up --name x --backends 5')).out, /^namespaces {2}1, from x-client to x-client$/m);
   assert.equal((await run('lab down')).out, 'there is no lab "fairlead"\n');
   assert.equal((await run('lab run --once')).code, 130);
   assert.deepEqual(JSON.parse((await run('lab status -o json')).out), state);
