@@ -36,7 +36,7 @@ function ringBackend(client: Uint8Array, port: number): number {
 let churn: PacketPath;
 let roomy: PacketPath;
 before(async () => {
-  churn = await open(256);
+  churn = await open(16);
   roomy = await open(16384);
 });
 after(() => {

@@ -229,4 +229,9 @@ test('counters: a connection is a SYN that begins a flow, or the first packet of
   tiny.go(0, { protocol: 'udp' });
   tiny.go(0, { protocol: 'udp' });
   assert.deepEqual(readTraffic(tiny.maps, 5), { packets: 2, bytes: 56, connections: 1 });
+  // Not remembered, so whether it is the first is not known.
+  for (let fromPort = 50_000; fromPort < 50_004; fromPort++)
+    for (const flags of [TCP.SYN, TCP.ACK]) tiny.go(flags, { fromPort });
+  for (let at = 0; at < 3; at++) tiny.go(0, { protocol: 'udp', fromPort: 51_000 });
+  assert.deepEqual(readTraffic(tiny.maps, 5), { packets: 5, bytes: 140, connections: 1 });
 });
