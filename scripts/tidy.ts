@@ -38,7 +38,7 @@ const ONE_IMPORTER: Readonly<Record<string, string>> = {
   nanoid: 'src/api/objects.ts',
   typebox: 'src/model/check.ts',
   yaml: 'src/model/yaml.ts',
-  pino: 'src/main.ts',
+  pino: 'src/daemon.ts',
 };
 
 const partOf = (file: string): string | null => /^src\/([^/]+)\//.exec(file)?.[1] ?? null;

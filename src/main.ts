@@ -1,128 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts the parts together; nothing else does.
-import { networkInterfaces } from 'node:os';
-import { type Logger, pino } from 'pino';
-import { buildApi } from './api/app.js';
-import { listenApi } from './api/listen.js';
+// The command line, and what of Fairlead runs in this process. Parts are loaded when a command needs them: a client starts quickly.
 import { runCli } from './cli/run.js';
-import { version } from './cli/version.js';
-import { type Config, loadConfig } from './controlplane/config.js';
-import { openFileStore } from './controlplane/file-store.js';
-import { openNextHops } from './controlplane/next-hops.js';
-import { startReconciler } from './controlplane/reconciler.js';
-import type { Store } from './controlplane/store.js';
-import { type DataplaneConfig, detachAll, openDataplane } from './dataplane/dataplane.js';
-import { labDown, labRun, labStatus, labUp } from './lab/lab.js';
-import { parseAddress } from './model/address.js';
-import { FairleadError } from './model/errors.js';
-import type { NodeView } from './model/node-view.js';
-import { openMetrics } from './observability/metrics.js';
-import { nodeFacts } from './observability/node.js';
 
-/** The address of a family on the first interface that has one, for want of a configured one. */
-function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
-  for (const { name } of config.interfaces) {
-    const found = networkInterfaces()[name]?.find((info) => info.family === family && !info.address.startsWith('fe80'));
-    if (found) return found.address;
-  }
-  return null;
-}
-
-function dataplaneConfig(config: Config, hashKey: string, warn: (line: string) => void): DataplaneConfig {
-  const source = config.tunnel.source ?? ownAddress(config, 'IPv4');
-  const source6 = config.tunnel.source6 ?? ownAddress(config, 'IPv6');
-  if (source === null) warn('no IPv4 address to send from: set tunnel.source before making an IPv4 service');
-  if (source6 === null) warn('no IPv6 address to send from: set tunnel.source6 before making an IPv6 service');
-  return {
-    interfaces: config.interfaces,
-    bpffs: config.bpffs,
-    flowsPerCpu: config.flows.perCpu,
-    newFlowsPerSecond: config.flows.newPerSecond,
-    ringKey: Buffer.from(hashKey, 'hex'),
-    tunnelSource: parseAddress(source ?? '0.0.0.0').bytes,
-    tunnelSource6: parseAddress(source6 ?? '::').bytes,
-    tunnelMtu: config.tunnel.mtu,
-  };
-}
-
-/** Resolves with the name of the signal that asks the daemon to stop. */
-const stopped = (): Promise<string> =>
-  new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
-  });
-
-/** The node for the API, which answers before there is one: then everything but its store is 'unavailable'. */
-function onceStarted(started: () => NodeView | null): NodeView {
-  const node = (): NodeView => {
-    const view = started();
-    if (view === null) throw new FairleadError('unavailable', 'the node is starting');
-    return view;
-  };
-  return {
-    status: async () => node().status(),
-    service: async (name) => node().service(name),
-    pool: async (name) => node().pool(name),
-    flows: async (query) => node().flows(query),
-    drops: async () => node().drops(),
-    applied: async (revision, timeoutMs) => node().applied(revision, timeoutMs),
-    metrics: async () => node().metrics(),
-    admit: (next) => node().admit(next),
-  };
-}
-
-/** Runs `close` of what was opened, the last first. */
-type OnClose = (close: () => void | Promise<void>) => void;
-
-/** Opens the packet path and keeps it equal to the store. */
-async function startNode(config: Config, store: Store, log: Logger, onClose: OnClose): Promise<NodeView> {
-  const settings = dataplaneConfig(config, store.read().hashKey, (line) => log.warn(line));
-  const dataplane = await openDataplane(settings);
-  onClose(() => dataplane.close());
-  for (const warning of dataplane.warnings) log.warn(warning);
-  for (const { name, mode, tag, adopted } of dataplane.interfaces) {
-    log.info({ interface: name, mode, tag }, adopted ? 'program replaced' : 'program attached');
-  }
-  const resolver = openNextHops();
-  onClose(() => resolver.close());
-  const reconciler = startReconciler(dataplane.maps, store, resolver);
-  onClose(() => reconciler.close());
-  let lastError: string | null = null;
-  reconciler.onRound(() => {
-    const { error } = reconciler.state();
-    if (error !== null && error !== lastError) log.error(error);
-    lastError = error;
-  });
-  const facts = nodeFacts({ name: config.node, version, startedAt: new Date() }, dataplane, reconciler, store);
-  return { ...facts, metrics: openMetrics(facts) };
-}
-
-/**
- * `fairlead serve`: runs until SIGINT or SIGTERM. What the kernel was given stays there: packets flow on without the daemon.
- * The store is read and the listeners are open before the kernel is touched: a damaged store, or another daemon, changes nothing.
- */
-async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
-  const config = loadConfig({ path, env: process.env, flags });
-  const log = pino({ base: null });
-  const open: (() => void | Promise<void>)[] = [];
-  const onClose: OnClose = (close) => void open.push(close);
-  let node: NodeView | null = null;
-  const store = await openFileStore(config.store.path);
-  onClose(() => store.close());
-  const app = buildApi({ store, node: onceStarted(() => node) });
-  try {
-    await listenApi(app, config.api);
-    node = await startNode(config, store, log, onClose);
-    log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
-    log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
-  } finally {
-    await app.close(); // first: its routes use the rest
-    for (let close = open.pop(); close; close = open.pop()) await close();
-  }
-  return 0;
-}
+const daemon = () => import('./daemon.js');
+const lab = () => import('./lab/lab.js');
 
 process.exitCode = await runCli(process.argv.slice(2), {
-  serve,
-  detach: detachAll,
-  lab: { up: labUp, down: labDown, run: labRun, status: labStatus },
+  serve: async (path, flags) => (await daemon()).serve(path, flags),
+  detach: async (bpffs) => (await import('./dataplane/dataplane.js')).detachAll(bpffs),
+  lab: {
+    up: async (options) => (await lab()).labUp(options),
+    down: async (name) => (await lab()).labDown(name),
+    run: async (options) => (await lab()).labRun(options),
+    status: async (name) => (await lab()).labStatus(name),
+  },
 });

@@ -27,13 +27,13 @@ export interface LocalParts {
   /** `flags` are configuration keys and their values as text, as loadConfig takes them; `configPath` null: the default. */
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
-  detach(bpffs: string): readonly string[];
+  detach(bpffs: string): Promise<readonly string[]>;
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
     /** False when there was nothing to take down. */
     down(name: string): Promise<boolean>;
     run(options: LabOptions & { readonly once: boolean }): Promise<number>;
-    status(name: string): LabState;
+    status(name: string): Promise<LabState>;
   };
 }
 
@@ -63,8 +63,8 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
     .command('detach')
     .description('take every program, link and pinned table of Fairlead off this machine; balancing stops')
     .option('--bpffs <path>', 'where the daemon pins them, as in its configuration', '/sys/fs/bpf');
-  withExamples(detach, 'detach').action(({ bpffs }: { bpffs: string }) => {
-    const removed = parts.detach(bpffs);
+  withExamples(detach, 'detach').action(async ({ bpffs }: { bpffs: string }) => {
+    const removed = await parts.detach(bpffs);
     io.out(removed.length === 0 ? 'nothing of Fairlead was attached\n' : `${removed.join('\n')}\n`);
   });
 
@@ -111,7 +111,7 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
     exit(await lab.run({ ...options, once }));
   });
   withExamples(verb('status', 'show what there is of the lab'), 'lab status').action(
-    ({ name }: LabOptions, command: Command) => show(command, lab.status(name)),
+    async ({ name }: LabOptions, command: Command) => show(command, await lab.status(name)),
   );
 }
 

@@ -56,8 +56,8 @@ test('cli help: every example is a command line that is understood', async () =>
     for (const example of examples) {
       const args = example.trim().split(' > ')[0]?.split(' ').slice(1) ?? [];
       const stop = AbortSignal.abort(); // so that --watch ends
-      const lab = { up: async () => state, down: async () => true, run: async () => 0, status: () => state };
-      const parts = { serve: async () => 0, detach: () => [], lab };
+      const lab = { up: async () => state, down: async () => true, run: async () => 0, status: async () => state };
+      const parts = { serve: async () => 0, detach: async () => [], lab };
       const { code, err } = await cli(args, { stop, parts, env: { FAIRLEAD_SOCKET: '/nowhere/api.sock' } });
       assert.ok(code === 0 || code === 3 || /read "web.yaml": ENOENT/.test(err), `${example}: ${code} ${err}`);
     }
@@ -129,7 +129,7 @@ test('cli serve: file and flags go to the daemon, its exit code comes back', asy
 
 test('cli detach: says what it took off, or that there was nothing', async () => {
   const calls: string[] = [];
-  const detach = (bpffs: string) => {
+  const detach = async (bpffs: string) => {
     calls.push(bpffs);
     return bpffs === '/b' ? ['program taken off: eth0', 'tables dropped: pools'] : [];
   };
@@ -146,13 +146,13 @@ test('cli lab: options and answers pass through', async () => {
     return answer;
   };
   const lab = {
-    up: async (options: object) => noted(['up', options], { ...state, namespaces: ['x-client'] }),
+    up: async (options: object) => noted(['up', options], { ...state, namespaces: ['x-client', 'x-router'] }),
     down: async (name: string) => noted(['down', name], false),
     run: async (options: object) => noted(['run', options], 130),
-    status: (name: string) => noted(['status', name], state),
+    status: async (name: string) => noted(['status', name], state),
   };
   const run = (line: string) => cli(line.split(' '), { parts: { lab } });
-  assert.match((await run('lab up --name x --backends 5')).out, /^namespaces {2}1, from x-client to x-client$/m);
+  assert.match((await run('lab up --name x --backends 5')).out, /^namespaces {2}2, from x-client to x-router$/m);
   assert.equal((await run('lab down')).out, 'there is no lab "fairlead"\n');
   assert.equal((await run('lab run --once')).code, 130);
   assert.deepEqual(JSON.parse((await run('lab status -o json')).out), state);
