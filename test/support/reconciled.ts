@@ -7,6 +7,7 @@ import type { NextHop } from '../../src/controlplane/next-hops.js';
 import { type Reconciler, startReconciler } from '../../src/controlplane/reconciler.js';
 import type { Change, Store } from '../../src/controlplane/store.js';
 import type { MapName, Maps } from '../../src/dataplane/maps.js';
+import type { NativeProgram } from '../../src/dataplane/native.js';
 import { formatAddress } from '../../src/model/address.js';
 import type { Pool, Service } from '../../src/model/objects.js';
 import { type NodeFacts, nodeFacts } from '../../src/observability/node.js';
@@ -16,6 +17,7 @@ import { HOP } from './snapshots.js';
 
 export interface Reconciled {
   readonly maps: Maps;
+  readonly program: NativeProgram;
   readonly store: Store;
   readonly reconciler: Reconciler;
   readonly facts: NodeFacts;
@@ -70,6 +72,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
   };
   const node: Reconciled = {
     maps,
+    program,
     store,
     lost,
     get reconciler() {
