@@ -64,7 +64,7 @@ async function whileRunning(path: PacketPath, flows: number, packets: number, re
 test('topFlows: while flows come and go, a record is of one flow and matches the filter', async (t) => {
   const odd = new Set([1, 3, 5, 7, 9, 11, 13]);
   let flowsRead = 0;
-  // A flow comes back only after a million others: no record can hold the same one again between two looks.
+  // A flow comes back only after a million others: no record changes hands and is the same flow's again while it is read.
   const reads = await whileRunning(churn, 1 << 20, 3 << 20, async () => {
     for (const order of ['bytes', 'packets', 'age'] as FlowOrder[]) {
       const filter: FlowFilter = flowsRead % 2 ? { backends: odd } : { service: 1, backends: odd };
@@ -73,7 +73,8 @@ test('topFlows: while flows come and go, a record is of one flow and matches the
         assert.deepEqual([flow.service, flow.vipPort, flow.protocol, flow.family], [1, 80, 6, 4]);
         assert.equal(flow.backend, ringBackend(flow.client, flow.clientPort), 'client and backend belong together');
         assert.ok(odd.has(flow.backend), 'the filter holds');
-        assert.equal(flow.bytes, flow.packets * IP_SIZE);
+        // One packet may be half counted at the moment of the look.
+        assert.ok(Math.abs(flow.bytes / IP_SIZE - flow.packets) <= 1, `${flow.bytes} bytes, ${flow.packets} packets`);
       }
     }
   });

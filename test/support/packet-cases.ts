@@ -265,7 +265,7 @@ function withMetadata(size: number, whole: Buffer): Pick<PacketCase, 'packet' | 
   return { packet, context: new Uint8Array(Uint32Array.of(size, packet.length, 0, 1, 0, 0).buffer) };
 }
 
-/** Needs a kernel that takes more than 32 bytes of metadata (6.6). */
+/** Needs a kernel whose test runs take metadata, more than 32 bytes of it, from the headroom. */
 export const HEADROOM_CASES: readonly PacketCase[] = [
   {
     name: 'no room for the IPv4 header',
