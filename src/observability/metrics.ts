@@ -2,7 +2,10 @@
 // The only importer of prom-client. Families read the kernel when they are scraped; nothing is counted twice.
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
 import { isLive } from '../controlplane/desired.js';
-import type { Snapshot } from '../model/objects.js';
+import { slices } from '../controlplane/slices.js';
+import type { TrafficReader } from '../dataplane/counters.js';
+import type { ServiceStatus } from '../model/node-view.js';
+import type { Service, Snapshot } from '../model/objects.js';
 import type { NodeFacts } from './node.js';
 
 type Labels = Readonly<Record<string, string>>;
@@ -36,10 +39,13 @@ const gauge = (name: string, help: string, samples: readonly Sample[]): Family =
   samples,
 });
 
-async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Family[]> {
-  const rows = await Promise.all(
-    [...snapshot.services.values()].map(async ({ value }) => ({ value, status: await facts.service(value.name) })),
-  );
+async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot, read: TrafficReader): Promise<Family[]> {
+  const rows: { readonly value: Service; readonly status: ServiceStatus | null }[] = [];
+  const pause = slices();
+  for (const { value } of snapshot.services.values()) {
+    rows.push({ value, status: await facts.service(value.name, read) });
+    await pause();
+  }
   const of = (
     pick: (status: { packets: number; bytes: number; connections: number; flows: number }) => number,
   ): Sample[] =>
@@ -76,15 +82,17 @@ async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Fa
   ];
 }
 
-async function backendFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Family[]> {
+async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: TrafficReader): Promise<Family[]> {
+  const pause = slices();
   const traffic = { packets: [] as Sample[], bytes: [] as Sample[], connections: [] as Sample[] };
   for (const { value: service } of snapshot.services.values()) {
     for (const backend of snapshot.pools.get(service.pool)?.value.backends ?? []) {
       const labels = { service: service.name, pool: service.pool, backend: backend.name };
-      const counts = facts.traffic(service.name, backend.name);
+      const counts = facts.traffic(service.name, backend, read);
       for (const name of Object.keys(traffic) as (keyof typeof traffic)[])
         traffic[name].push({ labels, value: counts[name] });
     }
+    await pause();
   }
   const info: Sample[] = [];
   const flows: Sample[] = [];
@@ -93,7 +101,8 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot): Promise<Fa
   const state: Sample[] = [];
   const hops = { resolved: 0, unresolved: 0 };
   for (const { value: pool } of snapshot.pools.values()) {
-    const status = await facts.pool(pool.name);
+    const status = await facts.pool(pool.name, read);
+    await pause();
     for (const backend of pool.backends) {
       const labels = { pool: pool.name, backend: backend.name };
       const seen = status?.backends.get(backend.name);
@@ -189,10 +198,11 @@ export function openMetrics(facts: NodeFacts): () => Promise<{ contentType: stri
   collectDefaultMetrics({ register: process, prefix: PREFIX });
   return async () => {
     const { snapshot } = facts.state();
+    const read = await facts.allTraffic();
     const families = [
       ...(await nodeFamilies(facts)),
-      ...(await serviceFamilies(facts, snapshot)),
-      ...(await backendFamilies(facts, snapshot)),
+      ...(await serviceFamilies(facts, snapshot, read)),
+      ...(await backendFamilies(facts, snapshot, read)),
     ];
     const [kept, cut] = truncate(families, SERIES_MAX);
     kept.push(gauge('series_truncated', `Series left out of this scrape: at most ${SERIES_MAX} are shown.`, one(cut)));

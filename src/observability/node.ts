@@ -8,18 +8,20 @@ import { limitsOf } from '../controlplane/reconciler.js';
 import type { Store } from '../controlplane/store.js';
 import { Reason } from '../dataplane/abi.gen.js';
 import {
+  readAllTraffic,
   readFlowTableStats,
   readOutcomes,
   readServiceOutcomes,
   readTraffic,
   type Traffic,
+  type TrafficReader,
 } from '../dataplane/counters.js';
 import type { Dataplane } from '../dataplane/dataplane.js';
 import { actionOf, REASON_NAMES } from '../dataplane/reasons.js';
 import { readRingRef, readRingRows } from '../dataplane/tables.js';
 import { FairleadError } from '../model/errors.js';
 import type { BackendStatus, DropCount, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../model/node-view.js';
-import type { Pool } from '../model/objects.js';
+import type { Backend, Pool } from '../model/objects.js';
 import { ringSize } from '../ring/index.js';
 import { censusOf } from './census.js';
 import { queryFlows } from './flow-view.js';
@@ -39,9 +41,14 @@ const sum = (parts: readonly Traffic[]): Traffic => ({
 const macText = (mac: Uint8Array): string => [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 
 /** Everything NodeView promises but the metrics' text, and the figures that text is made of. */
-export type NodeFacts = Omit<NodeView, 'metrics'> & {
+export type NodeFacts = Omit<NodeView, 'metrics' | 'service' | 'pool'> & {
+  /** As in NodeView; `read` is where traffic is read, the kernel as it is now when left out. */
+  service(name: string, read?: TrafficReader): Promise<ServiceStatus | null>;
+  pool(name: string, read?: TrafficReader): Promise<PoolStatus | null>;
   /** Traffic of one service to one backend of its pool. */
-  traffic(service: string, backend: string): Traffic;
+  traffic(service: string, backend: Backend, read?: TrafficReader): Traffic;
+  /** All traffic at one moment, for `read` above. */
+  allTraffic(): Promise<TrafficReader>;
   state(): Applied;
   /** Packets that asked the flow table, over all interfaces. */
   lookups(): number;
@@ -72,22 +79,21 @@ export function nodeFacts(
     return service ? (numbering.services.get(serviceKeyId(service)) ?? null) : null;
   }
 
-  function traffic(serviceName: string, backendName: string): Traffic {
+  const now: TrafficReader = (index) => readTraffic(maps, index);
+
+  function traffic(serviceName: string, backend: Backend, read = now): Traffic {
     const { snapshot, numbering } = reconciler.state();
-    const poolName = snapshot.services.get(serviceName)?.value.pool ?? '';
-    const backend = snapshot.pools.get(poolName)?.value.backends.find(({ name }) => name === backendName);
-    const slot = numbering.pools.get(poolName)?.members.get(backend?.address ?? '')?.slot;
+    const pool = snapshot.services.get(serviceName)?.value.pool ?? '';
+    const slot = numbering.pools.get(pool)?.members.get(backend.address)?.slot;
     const start = numbersOf(serviceName)?.countersStart;
     if (slot === undefined || start === undefined) return { packets: 0, bytes: 0, connections: 0 };
-    return readTraffic(maps, start + slot);
+    return read(start + slot);
   }
 
-  async function service(name: string): Promise<ServiceStatus | null> {
+  async function service(name: string, read = now): Promise<ServiceStatus | null> {
     const numbers = numbersOf(name);
     if (!numbers) return null;
-    const parts = Array.from({ length: numbers.counters }, (_, slot) =>
-      readTraffic(maps, numbers.countersStart + slot),
-    );
+    const parts = Array.from({ length: numbers.counters }, (_, slot) => read(numbers.countersStart + slot));
     return {
       ...sum(parts),
       flows: (await census()).byService[numbers.number] ?? 0,
@@ -103,7 +109,12 @@ export function nodeFacts(
     return { rows: ref.rows, owned };
   }
 
-  function backendStatus(pool: Pool, services: readonly string[], flows: Uint32Array): Map<string, BackendStatus> {
+  function backendStatus(
+    pool: Pool,
+    services: readonly string[],
+    flows: Uint32Array,
+    read: TrafficReader,
+  ): Map<string, BackendStatus> {
     const { numbering, hops } = reconciler.state();
     const numbers = numbering.pools.get(pool.name);
     const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
@@ -113,7 +124,7 @@ export function nodeFacts(
         const number = numbers?.members.get(backend.address)?.number ?? 0;
         const hop = hops.get(backend.address) ?? null;
         const status: BackendStatus = {
-          ...sum(services.map((name) => traffic(name, backend.name))),
+          ...sum(services.map((name) => traffic(name, backend, read))),
           shareWanted: wanted.get(backend.name) ?? 0,
           shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
           flows: flows[number] ?? 0,
@@ -126,7 +137,7 @@ export function nodeFacts(
     );
   }
 
-  async function pool(name: string): Promise<PoolStatus | null> {
+  async function pool(name: string, read = now): Promise<PoolStatus | null> {
     const { snapshot, numbering, revision } = reconciler.state();
     const value = snapshot.pools.get(name)?.value;
     const numbers = numbering.pools.get(name);
@@ -134,7 +145,7 @@ export function nodeFacts(
     const services = [...snapshot.services.values()].filter((s) => s.value.pool === name).map((s) => s.value.name);
     const { byBackend } = await census();
     return {
-      backends: backendStatus(value, services, byBackend),
+      backends: backendStatus(value, services, byBackend, read),
       ringRows: readRingRef(maps, numbers.number).rows,
       appliedRevision: revision,
     };
@@ -202,6 +213,7 @@ export function nodeFacts(
     pool,
     drops,
     traffic,
+    allTraffic: () => readAllTraffic(maps),
     state: () => reconciler.state(),
     lookups: () =>
       interfaces
