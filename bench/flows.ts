@@ -18,30 +18,28 @@ const FLOWS_PER_CPU = 1 << 20;
 
 /** Fills half of each CPU's ways, so two CPUs hold a million; one record in sixteen has its flow on another CPU too, one in 64 has carried. */
 function fill(maps: Maps): number {
-  const hot = new Uint8Array(maps.flowsHot);
-  const cold = new Uint8Array(maps.flowsCold);
+  const hot = new DataView(maps.flowsHot);
+  const cold = new DataView(maps.flowsCold);
   let records = 0;
   for (let record = 0; record < maps.flowsPerCpu * maps.cpus; record++) {
     if (record % FlowLimit.WAYS >= 2) continue;
     const bucket = Math.floor((record % maps.flowsPerCpu) / FlowLimit.WAYS);
     const shared = bucket % 16 === 0;
-    const tag = ((shared ? bucket * 4 + (record % 4) : record) * 2654435761) >>> 0 || 1;
     const bytes = (record * 40503) % 1_000_003;
-    const carried = record % 64 === 0 ? FlowLimit.CARRIED : 0;
-    hot.set(
-      FlowHot.encode({ tag, backend: 1 + (record % 8), seen: 0, packetsState: (1 + (record % 1000)) | carried, bytes }),
-      record * FlowHot.size,
-    );
-    const client = new Uint8Array(16);
-    new DataView(client.buffer).setUint32(0, record);
-    const flow = { client, clientPort: record & 0xffff, vipPort: 80, service: 1, protocol: 6, family: 4 };
-    const totals = {
-      packets: carried ? 5n : 0n,
-      bytes: carried ? BigInt(bytes) : 0n,
-      firstNs: BigInt(record),
-      handshakeNs: 0n,
-    };
-    cold.set(FlowCold.encode({ ...flow, ...totals }), record * FlowCold.size);
+    const carried = record % 64 === 0;
+    const atHot = record * FlowHot.size;
+    const atCold = record * FlowCold.size;
+    const { tag, backend, packetsState, bytes: hotBytes } = FlowHot.field;
+    tag.write(hot, atHot, Math.imul(shared ? bucket * 4 + (record % 4) : record, 2654435761) >>> 0 || 1);
+    backend.write(hot, atHot, 1 + (record % 8));
+    packetsState.write(hot, atHot, (1 + (record % 1000)) | (carried ? FlowLimit.CARRIED : 0));
+    hotBytes.write(hot, atHot, bytes);
+    const { clientPort, service, family, bytes: coldBytes, firstNs } = FlowCold.field;
+    clientPort.write(cold, atCold, record & 0xffff);
+    service.write(cold, atCold, 1);
+    family.write(cold, atCold, 4);
+    firstNs.write(cold, atCold, BigInt(record));
+    if (carried) coldBytes.write(cold, atCold, BigInt(bytes));
     records++;
   }
   return records;

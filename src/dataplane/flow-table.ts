@@ -103,12 +103,10 @@ export interface Place {
   alone: boolean;
 }
 
-/** Calls `visit` for each flow once, leaving the event loop a turn every few milliseconds. The place is valid during the call. Answers how many records there are. */
-export async function walkFlows(table: Table, visit: (place: Place) => void): Promise<number> {
-  const place: Place = { bucket: 0, cpu: 0, record: 0, tag: 0, alone: true };
-  let until = performance.now() + SLICE_MS;
+/** Visits the flows of some buckets; answers how many records they have. */
+function walkBuckets(table: Table, begin: number, end: number, place: Place, visit: (place: Place) => void): number {
   let records = 0;
-  for (let bucket = 0; bucket < table.buckets; bucket++) {
+  for (let bucket = begin; bucket < end; bucket++) {
     const shared = sharedTags(table, bucket);
     place.bucket = bucket;
     for (let cpu = 0; cpu < table.cpus; cpu++) {
@@ -125,7 +123,21 @@ export async function walkFlows(table: Table, visit: (place: Place) => void): Pr
         visit(place);
       }
     }
-    if (bucket % STEP === STEP - 1 && performance.now() > until) {
+  }
+  return records;
+}
+
+/**
+ * Calls `visit` for each flow once, leaving the event loop a turn every few milliseconds. The place is valid during the call.
+ * Answers how many records there are. The work is done in plain functions: an async one goes on uncompiled after each turn.
+ */
+export async function walkFlows(table: Table, visit: (place: Place) => void): Promise<number> {
+  const place: Place = { bucket: 0, cpu: 0, record: 0, tag: 0, alone: true };
+  let until = performance.now() + SLICE_MS;
+  let records = 0;
+  for (let bucket = 0; bucket < table.buckets; bucket += STEP) {
+    records += walkBuckets(table, bucket, Math.min(bucket + STEP, table.buckets), place, visit);
+    if (performance.now() > until) {
       await nextTurn();
       until = performance.now() + SLICE_MS;
     }
