@@ -3,6 +3,7 @@
 import { FlowCold, FlowHot, FlowLimit } from '../src/dataplane/abi.gen.js';
 import { topFlows } from '../src/dataplane/flows.js';
 import type { Maps } from '../src/dataplane/maps.js';
+import { mix32 } from '../src/ring/hash.js';
 import { openPacketPath } from '../test/support/packet-path.js';
 
 export interface FlowsResult {
@@ -30,7 +31,7 @@ function fill(maps: Maps): number {
     const atHot = record * FlowHot.size;
     const atCold = record * FlowCold.size;
     const { tag, backend, packetsState, bytes: hotBytes } = FlowHot.field;
-    tag.write(hot, atHot, Math.imul(shared ? bucket * 4 + (record % 4) : record, 2654435761) >>> 0 || 1);
+    tag.write(hot, atHot, mix32(shared ? bucket * 4 + (record % 4) : record) || 1);
     backend.write(hot, atHot, 1 + (record % 8));
     packetsState.write(hot, atHot, (1 + (record % 1000)) | (carried ? FlowLimit.CARRIED : 0));
     hotBytes.write(hot, atHot, bytes);
