@@ -6,7 +6,7 @@ import type { Maps } from './maps.js';
 import { native } from './native.js';
 
 /** Longest the event loop is held before others get a turn. */
-const SLICE_MS = 4;
+const SLICE_MS = 3;
 const STEP = 64; // buckets between looks at the clock: few enough for the first call, not yet compiled
 const WAYS = FlowLimit.WAYS;
 const HOT = FlowHot.size / 4;
