@@ -182,8 +182,11 @@ test('flow table: over the new-flow budget the ring decides and nothing is writt
   const perWindow = Math.round((100 * 2 ** FlowLimit.BUDGET_WINDOW_SHIFT * native.tickNs()) / 1e9);
   // A window is 128 ms at HZ=250: rarely one ends meanwhile, and then all is done again.
   for (let window = -1; window !== budget().window; ) {
+    window = -1;
     frugal.reset();
     frugal.go(TCP.SYN);
+    // One that ended among the SYNs below leaves the next one used up: wait for the one after.
+    if (rawFlows(frugal.maps).length === 0) continue;
     window = budget().window;
     const room = perWindow - budget().inserted;
     frugal.go(TCP.ACK);
