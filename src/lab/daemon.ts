@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { FairleadError, messageOf } from '../model/errors.js';
 import { type Api, apiAt } from './api.js';
+import type { LabBase } from './base.js';
 import { spawnInside, stopChild } from './children.js';
 import { labInterface, type Topology, underlayMtu } from './topology.js';
 
@@ -15,6 +16,11 @@ export interface LabDaemon {
   /** How often it has ended by itself and was started again. */
   restarts(): number;
   stop(): Promise<void>;
+}
+
+/** A lab with the balancer at work in it, its pools and services in the kernel. */
+export interface Lab extends LabBase {
+  readonly daemon: LabDaemon;
 }
 
 /**

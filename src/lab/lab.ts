@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, FairleadError } from '../model/errors.js';
-import { type LabBase, type LabOptions, openBase } from './base.js';
-import { type LabDaemon, startDaemon } from './daemon.js';
+import { type LabOptions, openBase } from './base.js';
+import { type Lab, startDaemon } from './daemon.js';
 import { type Driver, startDriver } from './drive.js';
 import { labServices, putObjects, readPools } from './objects.js';
 import { runScenario } from './scenario.js';
@@ -16,16 +16,12 @@ import { type LabStatus, labStatus } from './teardown.js';
 import { attachLabPrograms } from './xdp.js';
 
 export type { LabOptions } from './base.js';
+export type { Lab } from './daemon.js';
 export { type LabStatus, labDown, labStatus } from './teardown.js';
 
 /** `once`: run the scenario and end; otherwise traffic runs until the process is told to stop. */
 export interface LabRunOptions extends LabOptions {
   readonly once: boolean;
-}
-
-/** A lab with the balancer at work in it, its pools and services in the kernel. */
-export interface Lab extends LabBase {
-  readonly daemon: LabDaemon;
 }
 
 /** How the process that holds a lab in the background tells that it stands, or why it does not. */

@@ -2,8 +2,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { ServiceStatus } from '../model/node-view.js';
 import { chiSquare } from './chi-square.js';
+import type { Lab } from './daemon.js';
 import type { Driver } from './drive.js';
-import type { Lab } from './lab.js';
 import { labPools, labServices, readPools, readServices } from './objects.js';
 import { answersOf, type Observation, renderTable, renderTotals, sum } from './table.js';
 import type { DriverReport } from './traffic.js';
