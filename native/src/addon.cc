@@ -43,6 +43,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("possibleCpus", PossibleCpus);
   add("tickNs", TickNs);
   add("interfaceIndex", InterfaceIndex);
+  add("tryLock", TryLock);
   add("mountBpffs", MountBpffs);
   add("setLog", SetLog);
   return exports;

@@ -4,8 +4,10 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -66,6 +68,17 @@ Napi::Value PossibleCpus(const Napi::CallbackInfo& info) {
                  SystemFailure(count, "count possible CPUs", "libbpf_num_possible_cpus", ""));
   }
   return Napi::Number::New(info.Env(), count);
+}
+
+Napi::Value TryLock(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments args(info, "lock a file", "flock", none);
+  uint32_t fd = args.Number(0, "fd", 0, INT_MAX);
+  if (args.failed()) return args.Throw();
+  if (flock(static_cast<int>(fd), LOCK_EX | LOCK_NB) == 0)
+    return Napi::Boolean::New(info.Env(), true);
+  if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
+  return Throw(info.Env(), SystemFailure(errno, "lock a file", "flock", none));
 }
 
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info) {

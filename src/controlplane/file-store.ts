@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { acquireLock } from './lock.js';
@@ -25,13 +25,13 @@ export async function openFileStore(path: string): Promise<Store> {
     const persist = (next: Snapshot) => written(path, next);
     return createStore({ kind: 'file', initial, persist, release });
   } catch (error) {
-    await release();
+    release();
     throw error;
   }
 }
 
 async function load(path: string): Promise<Snapshot> {
-  await removeLeftovers(path);
+  await rm(`${path}.tmp`, { force: true }); // of a writer that was killed
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return null;
     throw error;
@@ -73,16 +73,6 @@ async function replaceFile(path: string, text: string): Promise<void> {
   } finally {
     await directory.close();
   }
-}
-
-// What a killed writer, or a killed taker of the lock, left behind. Safe: the lock is ours.
-async function removeLeftovers(path: string): Promise<void> {
-  const directory = dirname(path);
-  const name = basename(path);
-  const old = (await readdir(directory)).filter(
-    (each) => each.startsWith(`${name}.tmp`) || each.startsWith(`${name}.lock.`),
-  );
-  await Promise.all(old.map((each) => rm(join(directory, each), { force: true })));
 }
 
 async function explained<T>(verb: string, path: string, step: () => Promise<T>): Promise<T> {

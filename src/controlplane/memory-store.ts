@@ -9,7 +9,7 @@ export function openMemoryStore(): Store {
     kind: 'memory',
     initial: { revision: 0, hashKey: newHashKey(), services: new Map(), pools: new Map() },
     persist: async () => undefined,
-    release: async () => undefined,
+    release: () => undefined,
   });
 }
 

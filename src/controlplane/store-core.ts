@@ -10,7 +10,7 @@ export interface Backing {
   /** Makes the snapshot durable, or throws and leaves the one before in force. Never called twice at a time. */
   persist(next: Snapshot): Promise<void>;
   /** Gives up what the store holds; called once. */
-  release(): Promise<void>;
+  release(): void;
 }
 
 /** A store with one writer, this process: updates run one after the other, readers see a snapshot once it is durable. */

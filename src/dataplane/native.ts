@@ -128,6 +128,8 @@ export interface NativeAddon {
   tickNs(): number;
   /** 0 when there is no such interface in this process's network namespace. */
   interfaceIndex(name: string): number;
+  /** flock(2), exclusive, without waiting: false while another open file holds it. The kernel gives it back when `fd` is closed, also by a kill. */
+  tryLock(fd: number): boolean;
   /** Mounts bpffs at `path` (which exists) unless one is mounted there. True when it mounted. */
   mountBpffs(path: string): boolean;
   /** Libbpf's own messages, one line each, level 'warn' | 'info' | 'debug'. null: discard (the default). */
