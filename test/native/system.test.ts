@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { native } from '../../src/dataplane/native.js';
@@ -113,4 +115,25 @@ test('a worker thread is stopped in the middle of its work', async () => {
     await worker.terminate();
   }
   assert.equal(await native.synchronize(), undefined);
+});
+
+test('a file is locked once, until its descriptor is closed', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'fairlead-lock-'));
+  const [first, second] = [0, 1].map(() => openSync(join(directory, 'lock'), 'a')) as [number, number];
+  assert.equal(native.tryLock(first), true);
+  assert.equal(native.tryLock(first), true, 'again by its holder');
+  assert.equal(native.tryLock(second), false);
+  closeSync(first);
+  assert.equal(native.tryLock(second), true);
+  closeSync(second);
+  assert.throws(() => native.tryLock(second), failure('EBADF', /lock a file/));
+  assert.throws(() => native.tryLock(-1), failure('ARGUMENT', /fd/));
+  rmSync(directory, { recursive: true });
+});
+
+test('a tick is one of the lengths kernels are built with', () => {
+  assert.ok(
+    [1e6, 10e6 / 3, 4e6, 10e6].some((ns) => Math.abs(native.tickNs() - ns) < 1000),
+    `${native.tickNs()}`,
+  );
 });
