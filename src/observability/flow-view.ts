@@ -43,6 +43,7 @@ const wallOf = (ns: number): number => Math.round(Date.now() - (Number(process.h
 
 function viewOf(record: FlowRecord, names: Names): FlowView {
   const service = names.services.get(record.service);
+  const firstSeen = wallOf(record.firstNs);
   return {
     service: service?.name ?? null,
     backend: names.backends.get(record.backend) ?? null,
@@ -52,8 +53,9 @@ function viewOf(record: FlowRecord, names: Names): FlowView {
     packets: record.packets,
     bytes: record.bytes,
     state: STATES[record.state] ?? 'new',
-    firstSeen: wallOf(record.firstNs),
-    lastSeen: Math.round(Date.now() - record.idleNs / 1e6),
+    firstSeen,
+    // Coarser than the first: it may seem to lie before it.
+    lastSeen: Math.max(firstSeen, Math.round(Date.now() - record.idleNs / 1e6)),
     handshakeNs: record.handshakeNs,
   };
 }
