@@ -23,10 +23,11 @@ export function openScreen(stream: WriteStream): Screen {
     },
     draw(lines) {
       clear();
-      const rows = stream.isTTY ? Math.max(2, stream.rows - 1) : lines.length;
+      // A terminal that does not say its size has 0 by 0.
+      const rows = stream.isTTY ? Math.max(2, (stream.rows || 24) - 1) : lines.length;
       const more = lines.length - rows + 1;
       const fitting = more > 1 ? [...lines.slice(0, rows - 1), `... ${more} more lines`] : lines;
-      const width = stream.isTTY ? stream.columns : Number.POSITIVE_INFINITY;
+      const width = stream.isTTY ? stream.columns || 80 : Number.POSITIVE_INFINITY;
       stream.write(`${fitting.map((line) => line.slice(0, width)).join('\n')}\n`);
       if (stream.isTTY) drawn = fitting.length;
     },
