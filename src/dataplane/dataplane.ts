@@ -135,16 +135,32 @@ function chooseSlots(pinned: ReadonlyMap<string, PinnedLink>, interfaces: readon
   });
 }
 
-/** The pinned link when it still holds this interface in a mode that is wanted; otherwise it is taken off. */
-function adoptLink(pinned: PinnedLink | undefined, wanted: InterfaceConfig): NativeLink | null {
-  if (!pinned) return null;
+/**
+ * The pinned link when it still holds this interface in a mode that is wanted; otherwise it is taken off, for a mode
+ * changes only through an empty hook. `left` is the mode that was taken off this interface.
+ */
+function adoptLink(
+  pinned: PinnedLink | undefined,
+  wanted: InterfaceConfig,
+): { readonly link: NativeLink | null; readonly left: PinnedLink | null } {
+  if (!pinned) return { link: null, left: null };
   const link = native.openLink(pinned.pin);
   const sameInterface = link.interfaceIndex !== 0 && link.interfaceIndex === native.interfaceIndex(wanted.name);
-  if (sameInterface && (wanted.xdp === 'auto' || wanted.xdp === pinned.mode)) return link;
+  if (sameInterface && (wanted.xdp === 'auto' || wanted.xdp === pinned.mode)) return { link, left: null };
   if (link.interfaceIndex !== 0) link.detach();
   link.close();
   rmSync(pinned.pin);
-  return null;
+  return { link: null, left: sameInterface ? pinned : null };
+}
+
+/** Puts a mode back that was taken off for one that could not be had, and throws why. */
+async function restore(program: NativeProgram, name: string, left: PinnedLink | null, error: unknown): Promise<never> {
+  if (left) {
+    const link = await native.attachXdp(program, name, null, left.mode);
+    link.pin(left.pin);
+    link.close();
+  }
+  throw error;
 }
 
 const slowWarning = (name: string, why: string): string =>
@@ -195,14 +211,15 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
     const maps = reuse as Record<MapName, NativeMap>;
     for (const [at, wanted] of config.interfaces.entries()) {
       const known = pinned.get(wanted.name);
-      const link = adoptLink(known, wanted);
+      const { link, left } = adoptLink(known, wanted);
       const program = programOf(objects, at);
       if (link && known) {
         links.push({ link, mode: known.mode, adopted: true });
         if (wanted.xdp !== known.mode && known.mode === 'generic')
           warnings.push(slowWarning(wanted.name, 'it did when an earlier daemon attached it'));
       } else {
-        const [made, mode] = await attach(program, wanted, warnings);
+        const attached = attach(program, wanted, warnings);
+        const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
         links.push({ link: made, mode, adopted: false });
       }
     }

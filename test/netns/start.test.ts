@@ -212,5 +212,12 @@ test('start: auto falls back to generic where the driver has no XDP, and the war
   const status = (await ask(`${directory}/api.sock`, 'GET', '/api/v1/status')).body as NodeStatus;
   assert.match(status.warnings.join('\n'), /"br0" runs generic XDP/);
   await next.kill('SIGTERM');
+  // A mode that cannot be had does not cost the one there is.
+  const left = pins();
+  const native = startServe(namespace, configure({ interfaces: '[{ name: br0, xdp: native }]' }));
+  assert.equal((await native.ended).code, 1);
+  assert.match(native.output(), /^fairlead: attach .*"br0"/m);
+  assert.equal((await attached()).length, 1);
+  assert.deepEqual(pins(), left);
   await cleared();
 });
