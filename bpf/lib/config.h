@@ -11,7 +11,7 @@ const volatile __u32 interface_slot = 0;
 const volatile __u32 flow_bucket_mask = 0;
 /* New flows per CPU, service and window of 2^FLOW_BUDGET_WINDOW_SHIFT ticks. */
 const volatile __u32 flow_budget_per_window = 0;
-/* Key of the flow table's index: random per load of the maps, node's own. */
+/* Key of the flow table's index: derived from the ring's, so that a table outlives the program. */
 const volatile __u64 index_key[2] = {};
 /* Key of the ring hash (SipHash): the cluster's, so that every node agrees. */
 const volatile __u64 ring_key[2] = {};

@@ -23,7 +23,7 @@ struct flow_place {
 };
 
 /*
- * Where the packet's flow lives, if it lives. The line is loaded here, long before it is needed, so
+ * Where the packet's flow lives, if it lives. flow_touch then loads the line before it is needed, so
  * that its cache miss overlaps with the service lookup (bench: tcp4 at 64k flows).
  */
 static __always_inline void flow_locate(struct flow_place *place, __u64 hash)
@@ -35,7 +35,9 @@ static __always_inline void flow_locate(struct flow_place *place, __u64 hash)
 	place->tag = (__u32)hash;
 }
 
-/* Makes the tag the service's: one made anew on the same VIP does not inherit the old one's flows. Never 0.
+/*
+ * Makes the tag the service's, so that one made anew on the same VIP does not inherit the old one's
+ * flows. A tag is never 0.
  */
 static __always_inline void flow_tag_service(struct flow_place *place, __u32 service)
 {
@@ -44,6 +46,7 @@ static __always_inline void flow_tag_service(struct flow_place *place, __u32 ser
 	place->way = -1;
 }
 
+/* Loads the line and waits for nothing: see flow_locate. */
 static __always_inline void flow_touch(const struct flow_place *place)
 {
 	if (place->bucket)
@@ -162,8 +165,10 @@ static __always_inline __u32 flow_value(const struct flow_hot *flow, __u16 now)
 	return rank << 16 | (0xffff - (__u16)(now - flow->seen));
 }
 
-/* The way a new flow may take, or -1 when all hold recent established flows: it is new itself, and worth
- * less. */
+/*
+ * The way a new flow may take, or -1 when all hold recent established flows: it is new itself, and
+ * worth less.
+ */
 static __always_inline int flow_victim(const struct flow_bucket *bucket, __u16 now)
 {
 	__u32 least = 2 << 16 | (0xffff - FLOW_RECENT + 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Two hashes of the 5-tuple. flow_hash is quick, keyed per node, and only places a flow in the flow
+ * Two hashes of the 5-tuple. flow_hash is quick, keyed, and only places a flow in the flow
  * table. ring_hash decides the backend: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast
  * short-input PRF", 2012) under the cluster's key, needed on a miss only.
  */

@@ -15,8 +15,8 @@ const U64 = (1n << 64n) - 1n;
 /** The key as the packet path compares it: address in two words, then port, protocol and family. */
 const keyWords = (key: ServiceKey): BigUint64Array => new BigUint64Array(ServiceKey.encode(key).buffer);
 
-/** Where a search for the key begins. The twin of service_slot in bpf/lib/service.h. */
-function serviceSlot(key: ServiceKey): number {
+/** The slot at which a search for the key begins. The twin of service_slot in bpf/lib/service.h. */
+export function serviceSlot(key: ServiceKey): number {
   const [first = 0n, second = 0n, rest = 0n] = keyWords(key);
   const hash = ((first ^ ((second * 0x9e3779b97f4a7c15n) & U64) ^ (rest << 17n)) * 0xff51afd7ed558ccdn) & U64;
   return Number(hash >> BigInt(64 - ServiceLimit.SLOTS_LOG2));
