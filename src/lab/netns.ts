@@ -64,8 +64,12 @@ export async function createNamespaces(topology: Topology): Promise<void> {
   // Native XDP loses the mark of a checksum left to the hardware: resolve it on the last hop before the balancer.
   await run('nsenter', [`--net=${namespacePath(topology.router)}`, 'ethtool', '-K', topology.lbPort, 'tx', 'off']);
   // A NIC's hash keeps a flow on one CPU, and the flow table counts on that; a veth would follow the sender from CPU to CPU.
-  const mask = (2 ** lbQueues() - 1).toString(16);
-  const steer = `echo ${mask} > /sys/class/net/client/queues/rx-0/rps_cpus`;
+  // So the router picks the CPU by the flow's hash (RPS), and sends on that CPU's own queue (XPS), whose peer only it polls.
+  const masks = Array.from({ length: lbQueues() }, (_, queue) => (2 ** queue).toString(16));
+  const steer = [
+    `echo ${(2 ** lbQueues() - 1).toString(16)} > /sys/class/net/client/queues/rx-0/rps_cpus`,
+    ...masks.map((mask, queue) => `echo ${mask} > /sys/class/net/${topology.lbPort}/queues/tx-${queue}/xps_cpus`),
+  ].join(' && ');
   await run('ip', ['netns', 'exec', topology.router, 'sh', '-c', steer]); // its own /sys: nsenter's is the host's
 }
 

@@ -31,8 +31,9 @@ before(async () => {
     await lab.inClient('ip', 'address', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : []));
   // The router finds the balancer now: a packet that waits for its neighbour is sent by the CPU the answer comes to, and a
   // UDP flow begun on one CPU and carried on on another is counted as two connections.
-  for (const host of [lab.topology.vip4, `[${lab.topology.vip6}]`])
-    await lab.inClient('curl', '-sSf', '--max-time', '10', '-o', '/dev/null', `http://${host}/`);
+  for (const address of [lab.topology.lbAddress4, lab.topology.lbAddress6]) {
+    await run('ip', ['netns', 'exec', lab.topology.router, 'bash', '-c', `echo > /dev/udp/${address}/9`]);
+  }
 });
 after(async () => {
   await lab.close();
