@@ -67,6 +67,14 @@ const enums = btf.types.filter((type) => type.kind === 'ENUM' && type.name !== '
 const emitted = new Set([
   'abi',
   'reason',
+  'tally',
+  'key_kind',
+  'service_flag',
+  'icmp_kind',
+  'quic_limit',
+  'fragment_kind',
+  'fragment_limit',
+  'budget_limit',
   'family',
   'backend_flag',
   'flow_limit',
@@ -80,7 +88,7 @@ const section = (name: string): BtfType[] =>
   ) ?? [];
 
 function enumCode(type: BtfType): string {
-  const prefix = `${type.name.replace(/_(limit|state|flag)$/, '').toUpperCase()}_`;
+  const prefix = `${type.name.replace(/_(limit|state|flag|kind)$/, '').toUpperCase()}_`;
   const rows = (type.values ?? []).map((v) => `  ${v.name.replace(prefix, '')}: ${v.val >>> 0},`);
   return `export const ${pascal(type.name)} = {\n${rows.join('\n')}\n} as const;\n`;
 }
@@ -189,7 +197,13 @@ function abi(): string {
   return body.replace(/import \{ \} from/, `import { ${used.join(', ')} } from`);
 }
 
-const TYPE_NAMES: Readonly<Record<number, string>> = { 1: 'hash', 2: 'array', 6: 'per-CPU array' };
+const TYPE_NAMES: Readonly<Record<number, string>> = {
+  1: 'hash',
+  2: 'array',
+  6: 'per-CPU array',
+  9: 'LRU hash',
+  11: 'LPM trie',
+};
 
 /** docs/maps.md: the comments of maps.h beside the figures of the object. */
 function docs(): string {

@@ -40,6 +40,7 @@ function dataplaneConfig(config: Config, hashKey: string, warn: (line: string) =
     tunnelSource: parseAddress(source ?? '0.0.0.0').bytes,
     tunnelSource6: parseAddress(source6 ?? '::').bytes,
     tunnelMtu: config.tunnel.mtu,
+    features: 0,
   };
 }
 

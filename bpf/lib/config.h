@@ -9,8 +9,14 @@
 const volatile __u32 interface_slot = 0;
 /* Buckets per CPU - 1; a power of two - 1. */
 const volatile __u32 flow_bucket_mask = 0;
-/* New flows per CPU, service and window of 2^FLOW_BUDGET_WINDOW_SHIFT ticks. */
+/* enum service_flag: what some service of the node wants. The rest is not in the program. */
+const volatile __u32 features = 0;
+/* New flows per CPU, service and window of 2^BUDGET_WINDOW_SHIFT ticks. */
 const volatile __u32 flow_budget_per_window = 0;
+/* ICMP per CPU, kind (enum icmp_kind) and window. */
+const volatile __u32 icmp_budget_per_window = 0;
+/* CPUs that may have a part of the flow table. */
+const volatile __u32 cpu_count = 1;
 /* Key of the flow table's index: derived from the ring's, so that a table outlives the program. */
 const volatile __u64 index_key[2] = {};
 /* Key of the ring hash (SipHash): the cluster's, so that every node agrees. */
@@ -18,7 +24,10 @@ const volatile __u64 ring_key[2] = {};
 /* Outer source addresses, as in service_key. */
 const volatile __be32 tunnel_source = 0;
 const volatile __be64 tunnel_source6[2] = {};
-/* Largest packet, outer header included, that fits on the way to the backends; bytes. */
+/* Largest packet, outer header included, that fits on the way to the backends; IP bytes. */
 const volatile __u32 tunnel_mtu = 1500;
+
+/* UDP port of GUE on the backends. */
+const volatile __u16 gue_port = 6080;
 
 #endif

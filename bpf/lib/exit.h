@@ -24,6 +24,10 @@ static __always_inline int finish(enum reason reason, __u16 service, __u32 inter
 		return XDP_TX;
 	case REASON_REDIRECTED:
 		return bpf_redirect(interface, 0);
+	case REASON_ECHO_ANSWERED:
+	case REASON_TOO_BIG_ANSWERED:
+		count_one(&service_outcomes, service * REASON_COUNT + reason);
+		return XDP_TX;
 	case REASON_NOT_IP:
 	case REASON_RUNT:
 	case REASON_NOT_OURS:

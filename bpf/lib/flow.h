@@ -9,6 +9,7 @@
 #define FAIRLEAD_FLOW_H
 
 #include <stdbool.h>
+#include "budget.h"
 #include "config.h"
 #include "hash.h"
 #include "maps.h"
@@ -186,25 +187,11 @@ static __always_inline int flow_victim(const struct flow_bucket *bucket, __u16 n
 	return victim;
 }
 
-/* The service's budget on this CPU, its count begun anew when the window is over. */
-static __always_inline struct flow_budget *flow_budget_of(__u16 service, __u64 ticks)
-{
-	__u32 number = service;
-	__u32 window = ticks >> FLOW_BUDGET_WINDOW_SHIFT;
-	struct flow_budget *budget = bpf_map_lookup_elem(&flow_budgets, &number);
-
-	if (budget && budget->window != window) {
-		budget->window = window;
-		budget->inserted = 0;
-	}
-	return budget;
-}
-
 static __always_inline bool flow_budget_left(__u16 service, __u64 ticks)
 {
-	struct flow_budget *budget = flow_budget_of(service, ticks);
+	struct budget *budget = budget_of(&flow_budgets, service, ticks);
 
-	return budget && budget->inserted < flow_budget_per_window;
+	return budget && budget->used < flow_budget_per_window;
 }
 
 static __always_inline void flow_write(const struct flow_place *place, const struct packet *pkt,
@@ -245,12 +232,12 @@ static __always_inline bool flow_insert(struct flow_place *place, const struct p
 	__u16 now = flow_seen(ticks);
 	__u32 zero = 0;
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &zero);
-	struct flow_budget *budget = flow_budget_of(service, ticks);
+	struct budget *budget = budget_of(&flow_budgets, service, ticks);
 
 	if (!stats || !budget)
 		return false;
 	stats->misses++;
-	if (budget->inserted >= flow_budget_per_window) {
+	if (budget->used >= flow_budget_per_window) {
 		stats->over_budget++;
 		return false;
 	}
@@ -265,7 +252,7 @@ static __always_inline bool flow_insert(struct flow_place *place, const struct p
 			stats->evictions++;
 	}
 	flow_write(place, pkt, service, backend, now);
-	budget->inserted++;
+	budget->used++;
 	stats->inserts++;
 	return true;
 }

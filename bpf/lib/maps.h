@@ -118,7 +118,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, struct flow_budget);
+	__type(value, struct budget);
 	__uint(max_entries, 4096);
 } flow_budgets SEC(".maps");
 
@@ -129,5 +129,85 @@ struct {
 	__type(value, struct flow_stats);
 	__uint(max_entries, 1);
 } flow_table_stats SEC(".maps");
+
+/* ICMP by enum icmp_kind. Written per answer and carried error; read by nobody else. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct budget);
+	__uint(max_entries, ICMP_KINDS);
+} icmp_budgets SEC(".maps");
+
+/* By service number and enum tally. Written where it happens; read by the metrics. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 4096 * TALLY_COUNT);
+} tallies SEC(".maps");
+
+/* By service number. Written by the reconciler (mmap) before the service; read where a flag of the service
+ * asks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct service_options);
+	__uint(max_entries, 4096);
+} service_options SEC(".maps");
+
+/* Allow and deny lists. Written by the reconciler before the service; read per packet of services that have
+ * one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source4_key);
+	__type(value, __u32);
+	__uint(max_entries, 1 << 20);
+} sources4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source6_key);
+	__type(value, __u32);
+	__uint(max_entries, 1 << 20);
+} sources6 SEC(".maps");
+
+/* Sources of services with a rate limit; the longest silent one makes room. Written and read per packet of
+ * such. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct rate_key);
+	__type(value, __u64);
+	__uint(max_entries, 1 << 16);
+} rates SEC(".maps");
+
+/* By pool. Written by the reconciler (mmap, one store); read per packet of services with SERVICE_QUIC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct quic_lengths);
+	__uint(max_entries, 4096);
+} quic_lengths SEC(".maps");
+
+/* Backend number by server ID. Written by the reconciler; read per packet with a connection ID of ours. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct quic_key);
+	__type(value, __u32);
+	__uint(max_entries, 1 << 17);
+} quic_servers SEC(".maps");
+
+/* Datagrams in fragments, all CPUs'; the oldest makes room. Written by the first fragment, read by the
+ * others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+	__uint(max_entries, 1 << 14);
+} fragments SEC(".maps");
 
 #endif

@@ -67,6 +67,9 @@ function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null): Back
     slot: pool.members.get(backend.address)?.slot ?? 0,
     interface: hop?.interface ?? 0,
     pool: pool.number,
+    mtu: 0xffff,
+    tagCount: 0,
+    tag: new Uint8Array(8),
   };
 }
 
@@ -105,10 +108,10 @@ export async function desired(
     if (!numbers || !pool) continue;
     const key = serviceKey(service);
     const marker = vipMarker(key);
-    services.set(keyId(marker), { key: marker, value: { number: 0, pool: 0, countersStart: 0 } });
+    services.set(keyId(marker), { key: marker, value: { number: 0, pool: 0, countersStart: 0, flags: 0 } });
     services.set(id, {
       key,
-      value: { number: numbers.number, pool: pool.number, countersStart: numbers.countersStart },
+      value: { number: numbers.number, pool: pool.number, countersStart: numbers.countersStart, flags: 0 },
     });
   }
   cache.clear();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernel is to hold, or holds: plain values, so that the planner can compare the two.
-import { type Backend, BackendFlag, Family, type Service, ServiceKey } from '../dataplane/abi.gen.js';
+import { type Backend, BackendFlag, Family, KeyKind, type Service, ServiceKey } from '../dataplane/abi.gen.js';
 import type { Maps } from '../dataplane/maps.js';
 import { readServices } from '../dataplane/services.js';
 import { readBackend, readRingRef, readRingRows, usedBackends } from '../dataplane/tables.js';
@@ -44,6 +44,7 @@ export function serviceKey(service: Pick<ServiceObject, 'address' | 'port' | 'pr
     port: service.port,
     protocol: PROTOCOL_NUMBER[service.protocol],
     family: familyOf(service.address),
+    kind: KeyKind.SERVICE,
   };
 }
 

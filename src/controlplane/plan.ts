@@ -35,11 +35,14 @@ const sameEntry = (a: Backend, b: Backend): boolean =>
   a.slot === b.slot &&
   a.pool === b.pool &&
   a.interface === b.interface &&
+  a.mtu === b.mtu &&
+  a.tagCount === b.tagCount &&
+  sameBytes(a.tag, b.tag) &&
   sameBytes(a.address, b.address) &&
   sameBytes(a.nextHopMac, b.nextHopMac) &&
   sameBytes(a.sourceMac, b.sourceMac);
 const sameService = (a: Service, b: Service): boolean =>
-  a.number === b.number && a.pool === b.pool && a.countersStart === b.countersStart;
+  a.number === b.number && a.pool === b.pool && a.countersStart === b.countersStart && a.flags === b.flags;
 const bytesOf = (ring: Uint16Array): Uint8Array => new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength);
 const sameRing = (a: Uint16Array, b: Uint16Array): boolean => Buffer.compare(bytesOf(a), bytesOf(b)) === 0;
 

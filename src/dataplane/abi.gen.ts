@@ -3,24 +3,83 @@
 import { be16, be32, bytes, struct, u8, u16, u32, u64 } from './codec.js';
 
 export const Abi = {
-  VERSION: 1,
+  VERSION: 2,
 } as const;
 
 export const Reason = {
   FORWARDED: 0,
   REDIRECTED: 1,
-  NOT_IP: 2,
-  RUNT: 3,
-  NOT_OURS: 4,
-  MALFORMED: 5,
-  TRUNCATED: 6,
-  FRAGMENT: 7,
-  EXTENSION: 8,
-  NO_BACKEND: 9,
-  TOO_BIG: 10,
-  NO_HEADROOM: 11,
-  INTERNAL: 12,
-  COUNT: 13,
+  SPLIT: 2,
+  ECHO_ANSWERED: 3,
+  TOO_BIG_ANSWERED: 4,
+  NOT_IP: 5,
+  RUNT: 6,
+  NOT_OURS: 7,
+  MALFORMED: 8,
+  TRUNCATED: 9,
+  FRAGMENT: 10,
+  EXTENSION: 11,
+  NO_BACKEND: 12,
+  TOO_BIG: 13,
+  NO_HEADROOM: 14,
+  ICMP_LIMITED: 15,
+  ICMP_UNKNOWN: 16,
+  DENIED: 17,
+  NOT_ALLOWED: 18,
+  RATE_LIMITED: 19,
+  INTERNAL: 20,
+  COUNT: 21,
+} as const;
+
+export const Tally = {
+  ICMP_ERROR: 0,
+  FRAGMENT: 1,
+  FRAGMENT_EARLY: 2,
+  QUIC_ROUTED: 3,
+  QUIC_INITIAL: 4,
+  QUIC_UNKNOWN: 5,
+  COUNT: 6,
+} as const;
+
+export const KeyKind = {
+  SERVICE: 0,
+  FRAGMENTS: 1,
+} as const;
+
+export const ServiceFlag = {
+  GUE: 1,
+  L2: 2,
+  SOURCE: 4,
+  QUIC: 8,
+  STATELESS: 16,
+  ALLOW: 32,
+  DENY: 64,
+  RATE: 128,
+} as const;
+
+export const IcmpKind = {
+  ECHO_ANSWER: 0,
+  ERROR: 1,
+  TOO_BIG: 2,
+  KINDS: 3,
+} as const;
+
+export const QuicLimit = {
+  CONFIGS: 7,
+  ID_MAX: 15,
+} as const;
+
+export const FragmentKind = {
+  DATAGRAM: 0,
+  PAIR: 1,
+} as const;
+
+export const FragmentLimit = {
+  LIFE_TICKS_SHIFT: 9,
+} as const;
+
+export const BudgetLimit = {
+  WINDOW_SHIFT: 5,
 } as const;
 
 export const Family = {
@@ -33,6 +92,7 @@ export const Family = {
 export const BackendFlag = {
   VALID: 1,
   IPV6: 2,
+  ON_LINK: 4,
 } as const;
 
 export const VipFilterLimit = {
@@ -52,7 +112,6 @@ export const FlowLimit = {
   SEEN_SHIFT: 7,
   STATE_SHIFT: 27,
   CARRIED: 536870912,
-  BUDGET_WINDOW_SHIFT: 5,
   BYTES_CARRY: 2147483648,
   RECENT: 120,
 } as const;
@@ -71,23 +130,27 @@ export interface ServiceKey {
   port: number;
   protocol: number;
   family: number;
+  kind: number;
 }
 export const ServiceKey = struct<ServiceKey>(24, {
   address: bytes(0, 16),
   port: be16(16),
   protocol: u8(18),
   family: u8(19),
+  kind: u32(20),
 });
 
 export interface Service {
   number: number;
   pool: number;
   countersStart: number;
+  flags: number;
 }
 export const Service = struct<Service>(8, {
   number: u16(0),
   pool: u16(2),
-  countersStart: u32(4),
+  countersStart: u16(4),
+  flags: u16(6),
 });
 
 export interface RingRef {
@@ -116,6 +179,9 @@ export interface Backend {
   slot: number;
   interface: number;
   pool: number;
+  mtu: number;
+  tagCount: number;
+  tag: Uint8Array;
 }
 export const Backend = struct<Backend>(64, {
   address: bytes(0, 16),
@@ -125,6 +191,9 @@ export const Backend = struct<Backend>(64, {
   slot: u16(30),
   interface: u32(32),
   pool: u32(36),
+  mtu: u16(40),
+  tagCount: u16(42),
+  tag: bytes(44, 8),
 });
 
 export const FlowBucket = { size: 64, offset: { way: 0 } } as const;
@@ -180,13 +249,13 @@ export const Counters = struct<Counters>(32, {
   connections: u64(16),
 });
 
-export interface FlowBudget {
+export interface Budget {
   window: number;
-  inserted: number;
+  used: number;
 }
-export const FlowBudget = struct<FlowBudget>(8, {
+export const Budget = struct<Budget>(8, {
   window: u32(0),
-  inserted: u32(4),
+  used: u32(4),
 });
 
 export interface FlowStats {
@@ -204,6 +273,87 @@ export const FlowStats = struct<FlowStats>(40, {
   bucketFull: u64(32),
 });
 
+export interface ServiceOptions {
+  sourceMask: Uint8Array;
+  rateIntervalNs: bigint;
+  rateBurstNs: bigint;
+}
+export const ServiceOptions = struct<ServiceOptions>(32, {
+  sourceMask: bytes(0, 16),
+  rateIntervalNs: u64(16),
+  rateBurstNs: u64(24),
+});
+
+export interface Source4Key {
+  prefixSize: number;
+  list: number;
+  address: number;
+}
+export const Source4Key = struct<Source4Key>(12, {
+  prefixSize: u32(0),
+  list: u32(4),
+  address: be32(8),
+});
+
+export interface Source6Key {
+  prefixSize: number;
+  list: number;
+  address: Uint8Array;
+}
+export const Source6Key = struct<Source6Key>(24, {
+  prefixSize: u32(0),
+  list: u32(4),
+  address: bytes(8, 16),
+});
+
+export interface RateKey {
+  from: Uint8Array;
+  service: number;
+}
+export const RateKey = struct<RateKey>(24, {
+  from: bytes(0, 16),
+  service: u32(16),
+});
+
+export interface QuicLengths {
+  length: Uint8Array;
+}
+export const QuicLengths = struct<QuicLengths>(8, {
+  length: bytes(0, 8),
+});
+
+export interface QuicKey {
+  pool: number;
+  config: number;
+  length: number;
+  id: Uint8Array;
+}
+export const QuicKey = struct<QuicKey>(24, {
+  pool: u16(0),
+  config: u8(2),
+  length: u8(3),
+  id: bytes(8, 16),
+});
+
+export interface FragmentKey {
+  from: Uint8Array;
+  to: Uint8Array;
+  id: number;
+  protocol: number;
+  family: number;
+  kind: number;
+}
+export const FragmentKey = struct<FragmentKey>(40, {
+  from: bytes(0, 16),
+  to: bytes(16, 16),
+  id: u32(32),
+  protocol: u8(36),
+  family: u8(37),
+  kind: u8(38),
+});
+
+export const Fragment = { size: 16, offset: { service: 0, backend: 8, early: 10, ticks: 12 } } as const;
+
 /** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
   services: { type: 2, keySize: 4, valueSize: 32, maxEntries: 32768, flags: 1024 },
@@ -215,20 +365,33 @@ export const MapShape = {
   flows_cold: { type: 2, keySize: 4, valueSize: 64, maxEntries: 4, flags: 1024 },
   counters: { type: 6, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 0 },
   counters_base: { type: 2, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 1024 },
-  outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 208, flags: 0 },
-  service_outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 53248, flags: 0 },
+  outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 336, flags: 0 },
+  service_outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 86016, flags: 0 },
   flow_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
   flow_table_stats: { type: 6, keySize: 4, valueSize: 40, maxEntries: 1, flags: 0 },
+  icmp_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 3, flags: 0 },
+  tallies: { type: 6, keySize: 4, valueSize: 8, maxEntries: 24576, flags: 0 },
+  service_options: { type: 2, keySize: 4, valueSize: 32, maxEntries: 4096, flags: 1024 },
+  sources4: { type: 11, keySize: 12, valueSize: 4, maxEntries: 1048576, flags: 1 },
+  sources6: { type: 11, keySize: 24, valueSize: 4, maxEntries: 1048576, flags: 1 },
+  rates: { type: 9, keySize: 24, valueSize: 8, maxEntries: 65536, flags: 0 },
+  quic_lengths: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
+  quic_servers: { type: 1, keySize: 24, valueSize: 4, maxEntries: 131072, flags: 1 },
+  fragments: { type: 9, keySize: 40, valueSize: 16, maxEntries: 16384, flags: 0 },
 } as const;
 
 /** The switches in .rodata, set before load. */
 export const Config = {
   interfaceSlot: { name: 'interface_slot', ...u32(0) },
   flowBucketMask: { name: 'flow_bucket_mask', ...u32(0) },
+  features: { name: 'features', ...u32(0) },
   flowBudgetPerWindow: { name: 'flow_budget_per_window', ...u32(0) },
+  icmpBudgetPerWindow: { name: 'icmp_budget_per_window', ...u32(0) },
+  cpuCount: { name: 'cpu_count', ...u32(0) },
   indexKey: { name: 'index_key', ...bytes(0, 16) },
   ringKey: { name: 'ring_key', ...bytes(0, 16) },
   tunnelSource: { name: 'tunnel_source', ...be32(0) },
   tunnelSource6: { name: 'tunnel_source6', ...bytes(0, 16) },
   tunnelMtu: { name: 'tunnel_mtu', ...u32(0) },
+  guePort: { name: 'gue_port', ...u16(0) },
 } as const;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
-import { Config, FlowLimit, MapShape } from './abi.gen.js';
+import { BudgetLimit, Config, FlowLimit, MapShape } from './abi.gen.js';
 import type { Field } from './codec.js';
 import { type MapName, mapEntries } from './maps.js';
 import { type NativeMap, type NativeObject, native } from './native.js';
@@ -16,7 +16,12 @@ export interface ProgramConfig {
   readonly tunnelSource: Uint8Array;
   readonly tunnelSource6: Uint8Array;
   readonly tunnelMtu: number;
+  /** ServiceFlag bits: what some service wants. Without its bit here, a service's flag does nothing. */
+  readonly features: number;
 }
+
+/** ICMP packets answered or carried per CPU and kind. */
+const ICMP_PER_SECOND = 1000;
 
 /** Where a compiled object lies, by its file name without suffix. */
 export const objectPath = (name: string): string =>
@@ -50,8 +55,12 @@ export async function loadXdpLb(
     const indexKey = createHash('sha256').update('flow table index').update(config.ringKey).digest().subarray(0, 16);
     set(object, Config.interfaceSlot, interfaceSlot);
     set(object, Config.flowBucketMask, config.flowsPerCpu / FlowLimit.WAYS - 1);
-    const windowNs = 2 ** FlowLimit.BUDGET_WINDOW_SHIFT * native.tickNs();
-    set(object, Config.flowBudgetPerWindow, Math.max(1, Math.round((config.newFlowsPerSecond * windowNs) / 1e9)));
+    const windowNs = 2 ** BudgetLimit.WINDOW_SHIFT * native.tickNs();
+    const perWindow = (perSecond: number): number => Math.max(1, Math.round((perSecond * windowNs) / 1e9));
+    set(object, Config.features, config.features);
+    set(object, Config.flowBudgetPerWindow, perWindow(config.newFlowsPerSecond));
+    set(object, Config.icmpBudgetPerWindow, perWindow(ICMP_PER_SECOND));
+    set(object, Config.cpuCount, native.possibleCpus());
     set(object, Config.indexKey, indexKey);
     set(object, Config.ringKey, config.ringKey);
     set(

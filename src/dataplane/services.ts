@@ -112,6 +112,6 @@ export function writeVipFilter(maps: Maps, services: Iterable<ServiceKey>): bool
 }
 
 function mark(maps: Maps, slot: number, family: number): void {
-  const gone = keyWords({ address: new Uint8Array(16), port: 0, protocol: 0, family });
+  const gone = keyWords({ address: new Uint8Array(16), port: 0, protocol: 0, family, kind: 0 });
   Atomics.store(wordsAt(maps, slot), LAST_WORD, gone[LAST_WORD] ?? 0n);
 }

@@ -2,7 +2,7 @@
 // Who stays in the flow table when there is no room, or no budget, for all.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
-import { FlowBudget, FlowLimit, FlowState } from '../../src/dataplane/abi.gen.js';
+import { Budget, BudgetLimit, FlowLimit, FlowState } from '../../src/dataplane/abi.gen.js';
 import { type FlowTableStats, readFlowTableStats, readTraffic } from '../../src/dataplane/counters.js';
 import { native } from '../../src/dataplane/native.js';
 import { type FlowPath, openFlowPath } from '../support/flow-path.js';
@@ -175,11 +175,11 @@ test('flow table: another flow with the same tag is found out by its SYN', () =>
 });
 
 /** The budget window of the last new flow of service 1 on CPU 0. */
-const budget = (): FlowBudget =>
-  FlowBudget.decode(frugal.maps.handle.flow_budgets.get(new Uint8Array(Uint32Array.of(1).buffer)) ?? new Uint8Array(8));
+const budget = (): Budget =>
+  Budget.decode(frugal.maps.handle.flow_budgets.get(new Uint8Array(Uint32Array.of(1).buffer)) ?? new Uint8Array(8));
 
 test('flow table: over the new-flow budget the ring decides and nothing is written', () => {
-  const perWindow = Math.round((100 * 2 ** FlowLimit.BUDGET_WINDOW_SHIFT * native.tickNs()) / 1e9);
+  const perWindow = Math.round((100 * 2 ** BudgetLimit.WINDOW_SHIFT * native.tickNs()) / 1e9);
   // A window is 128 ms at HZ=250: rarely one ends meanwhile, and then all is done again.
   for (let window = -1; window !== budget().window; ) {
     window = -1;
@@ -188,7 +188,7 @@ test('flow table: over the new-flow budget the ring decides and nothing is writt
     // One that ended among the SYNs below leaves the next one used up: wait for the one after.
     if (rawFlows(frugal.maps).length === 0) continue;
     window = budget().window;
-    const room = perWindow - budget().inserted;
+    const room = perWindow - budget().used;
     frugal.go(TCP.ACK);
     const filled = statsOf(frugal, () => {
       for (let at = 0; at < perWindow + 5; at++) frugal.go(TCP.SYN, { fromPort: 41000 + at });

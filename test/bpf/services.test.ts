@@ -67,7 +67,7 @@ test('services: in any history of colliding keys each packet finds its own servi
     // Phases that fill the reach of the keys, and phases that empty it.
     if (random() < (Math.floor(step / 150) % 2 === 0 ? 0.8 : 0.3)) {
       try {
-        writeService(path.maps, chosen.key, { number: 1, pool: 1, countersStart: chosen.countersStart });
+        writeService(path.maps, chosen.key, { number: 1, pool: 1, countersStart: chosen.countersStart, flags: 0 });
         live.add(chosen);
       } catch (error) {
         assert.ok(error instanceof FairleadError && error.code === 'full', String(error));

@@ -19,6 +19,7 @@ export const TEST_CONFIG: ProgramConfig = {
   tunnelSource: parseAddress('10.9.0.10').bytes,
   tunnelSource6: parseAddress('fd00:9::10').bytes,
   tunnelMtu: 1500,
+  features: 0xffff,
 };
 
 export interface PacketPath {
@@ -30,7 +31,7 @@ export interface PacketPath {
     address: string,
     pool: number,
     slot: number,
-    more?: { interface?: number; valid?: boolean },
+    more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean },
   ): void;
   ring(pool: number, start: number, owners: Uint16Array): void;
   service(
@@ -40,6 +41,7 @@ export interface PacketPath {
     protocol: 'tcp' | 'udp',
     pool: number,
     countersStart: number,
+    flags?: number, // ServiceFlag
   ): void;
   close(): void;
 }
@@ -61,21 +63,27 @@ export async function openPacketPath(
       writeBackend(maps, number, {
         address: addressField(address),
         nextHopMac: NEXT_HOP_MAC,
-        flags: (more.valid === false ? 0 : BackendFlag.VALID) | (v6 ? BackendFlag.IPV6 : 0),
+        flags:
+          (more.valid === false ? 0 : BackendFlag.VALID) |
+          (v6 ? BackendFlag.IPV6 : 0) |
+          (more.onLink ? BackendFlag.ON_LINK : 0),
         sourceMac: SOURCE_MAC,
         slot,
         interface: more.interface ?? native.interfaceIndex('lo'),
         pool,
+        mtu: more.mtu ?? 1500,
+        tagCount: 0,
+        tag: new Uint8Array(8),
       });
     },
     ring(pool, start, owners) {
       writeRingRows(maps, start, owners);
       writeRingRef(maps, pool, { start, rows: owners.length });
     },
-    service(number, address, port, protocol, pool, countersStart) {
+    service(number, address, port, protocol, pool, countersStart, flags = 0) {
       const key = serviceKey({ address, port, protocol });
-      writeService(maps, vipMarker(key), { number: 0, pool: 0, countersStart: 0 });
-      writeService(maps, key, { number, pool, countersStart });
+      writeService(maps, vipMarker(key), { number: 0, pool: 0, countersStart: 0, flags: 0 });
+      writeService(maps, key, { number, pool, countersStart, flags });
     },
     close() {
       program.close();
