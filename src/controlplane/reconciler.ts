@@ -46,9 +46,6 @@ export interface Reconciler {
 
 /** A missed event heals itself within this. */
 const PERIOD_MS = 10_000;
-/** While a backend's next hop is not known; at least IDLE_ROUNDS times what a round takes. */
-const UNRESOLVED_MS = 200;
-const IDLE_ROUNDS = 9;
 
 export const limitsOf = (maps: Maps): Limits => ({
   services: maps.handle.flow_budgets.info.maxEntries,
@@ -58,8 +55,7 @@ export const limitsOf = (maps: Maps): Limits => ({
 });
 
 /**
- * Keeps the kernel equal to the store and to what is observed: on each change, every 10 seconds, and sooner while next
- * hops are unresolved. The same code at start and later; a round that finds no difference writes nothing.
+ * Keeps the kernel equal to the store and to what is observed: on each change of either, and every 10 seconds. The same code at start and later; a round that finds no difference writes nothing.
  */
 export function startReconciler(maps: Maps, store: Store, resolver: NextHopResolver): Reconciler {
   const limits = limitsOf(maps);
@@ -141,10 +137,8 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
   }
 
   async function loop(): Promise<void> {
-    let started: number;
     do {
       again = false;
-      started = performance.now();
       const snapshot = store.read();
       try {
         await round(snapshot);
@@ -156,9 +150,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     } while (again && !closed);
     running = null;
     if (closed) return;
-    const unresolved = [...state.hops.values()].some((hop) => hop === null);
-    const soon = Math.max(UNRESOLVED_MS, IDLE_ROUNDS * (performance.now() - started));
-    timer = setTimeout(trigger, unresolved ? Math.min(soon, PERIOD_MS) : PERIOD_MS);
+    timer = setTimeout(trigger, PERIOD_MS);
   }
 
   function trigger(): void {
@@ -170,6 +162,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
   }
 
   const unwatch = store.watch(trigger);
+  resolver.onChange(trigger);
   trigger();
 
   return {

@@ -21,8 +21,9 @@ export interface Reconciled {
   readonly store: Store;
   readonly reconciler: Reconciler;
   readonly facts: NodeFacts;
-  /** Addresses whose next hop is not known. */
+  /** Addresses whose next hop is not known; `moved` tells the reconciler of a change. */
   readonly lost: Set<string>;
+  moved(): void;
   /** `resolve` is called for each round before it knows its next hops. */
   readonly on: { resolve: () => Promise<void> };
   /** Writes these objects and waits until the kernel has them. */
@@ -49,10 +50,14 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
   const store = openMemoryStore();
   const lost = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
+  let moved: () => void = () => undefined;
   const resolver = {
     async resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>> {
       await on.resolve();
       return new Map(addresses.map((address) => [address, lost.has(address) ? null : HOP]));
+    },
+    onChange(listener: () => void): void {
+      moved = listener;
     },
     close: () => undefined,
   };
@@ -75,6 +80,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     program,
     store,
     lost,
+    moved: () => moved(),
     get reconciler() {
       return reconciler;
     },
