@@ -17,6 +17,7 @@ import {
   releaseNumbers,
 } from './numbering.js';
 import { plan } from './plan.js';
+import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
 import type { Store } from './store.js';
 
@@ -55,9 +56,16 @@ export const limitsOf = (maps: Maps): Limits => ({
 });
 
 /**
+ * `setFeatures` gives the packet path's programs what services want (Dataplane).
  * Keeps the kernel equal to the store and to what is observed: on each change of either, and every 10 seconds. The same code at start and later; a round that finds no difference writes nothing.
  */
-export function startReconciler(maps: Maps, store: Store, resolver: NextHopResolver): Reconciler {
+export function startReconciler(
+  maps: Maps,
+  store: Store,
+  resolver: NextHopResolver,
+  setFeatures: (features: number) => Promise<void>,
+): Reconciler {
+  const settings = openSettings(maps);
   const limits = limitsOf(maps);
   const rings: RingCache = new Map();
   const listeners = new Set<() => void>();
@@ -112,7 +120,11 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     await pause();
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
+    const visible = new Set([...have.services.values()].map((service) => service.value.number));
+    const prepared = await settings.before(snapshot, given, visible);
+    await setFeatures(featuresOf(snapshot));
     await apply(maps, steps, places);
+    const cleaned = await settings.after(snapshot, given);
     const healed = writeVipFilter(
       maps,
       [...want.services.values()].map((service) => service.key),
@@ -120,7 +132,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     releaseNumbers(given, snapshot);
     // At once: services may be counted elsewhere now.
     state = { ...state, snapshot, numbering: given, hops };
-    const changed = steps.length > 0 || healed;
+    const changed = steps.length > 0 || healed || prepared || cleaned;
     if (changed && plan(await readKernel(maps), want, () => 0).length > 0) {
       throw new FairleadError(
         'native',

@@ -61,12 +61,12 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     },
     close: () => undefined,
   };
-  let reconciler = startReconciler(maps, store, resolver);
+  let reconciler = startReconciler(maps, store, resolver, async () => undefined);
   const interfaces = [{ name: 'lo', slot: 0, mode: 'native', program: 'xdp_lb', tag: '', adopted: false }] as const;
   const factsOf = (): NodeFacts =>
     nodeFacts(
       { name: 'edge-1', version: '1.2.3', startedAt: new Date(0) },
-      { maps, interfaces, warnings: [], close },
+      { maps, interfaces, warnings: [], setFeatures: async () => undefined, close },
       reconciler,
       store,
     );
@@ -96,7 +96,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     },
     async restart() {
       await reconciler.close();
-      reconciler = startReconciler(maps, store, resolver);
+      reconciler = startReconciler(maps, store, resolver, async () => undefined);
       facts = factsOf();
       await reconciler.applied(store.read().revision, ROUND_MS);
     },
