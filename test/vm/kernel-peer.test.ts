@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
 import { bootMachine, MISSING } from './machine.js';
-import { byHand, byXdp, corrupt, ROWS, type Row, rowName, SHAPES, type Shape } from './rows.js';
+import { byXdp, corrupt, ROWS, type Row, rowName, SHAPES, type Shape } from './rows.js';
 
 const FILLER = 0x5a;
 /** A port of the client's for each packet, by which its answer is known. */
@@ -29,7 +29,7 @@ describe('a Linux kernel as backend', { skip: MISSING }, () => {
 
   before(async () => {
     path = await openPacketPath();
-    const send = (row: Row, whole: Buffer): Buffer => (row.byHand ? byHand(row, whole) : byXdp(path, row, whole));
+    const send = (row: Row, whole: Buffer): Buffer => byXdp(path, row, whole);
     const good = ROWS.flatMap((row) => SHAPES.map((shape, at) => send(row, shape.packet(row, portOf(row, at)))));
     const bad = ROWS.flatMap((row) => corrupt(row, (whole) => send(row, whole), portOf(row, CORRUPT)));
     sentCorrupt = bad.length;
@@ -50,7 +50,7 @@ describe('a Linux kernel as backend', { skip: MISSING }, () => {
   after(() => path?.close());
 
   for (const row of ROWS)
-    test(`kernel: takes ${rowName(row)}${row.byHand ? ', built by hand' : ' of xdp_lb'}`, (t) => {
+    test(`kernel: takes ${rowName(row)} from xdp_lb`, (t) => {
       const ports = new Set(SHAPES.map((_, at) => String(portOf(row, at))));
       const got = answersOf('good').filter((line) => ports.has(line.split(' ')[1] ?? ''));
       const wanted = SHAPES.map((shape, at) => answerLine(row, shape, portOf(row, at)));
