@@ -66,6 +66,17 @@ function shape(name: string, more: Partial<PacketSpec>, payload: (row: Row) => n
 
 const plain = shape('UDP', {}, () => 12);
 const filling = shape('UDP that fills the MTU', {}, (row) => 1500 + 14 - overhead(row) - IP_HEADER[row.inner] - 8);
+/** For IPv6, which must have one, the shape as it is. */
+const withoutChecksum = (shape: Shape): Shape => ({
+  ...shape,
+  name: `${shape.name} without checksum`,
+  packet: (row, from) => {
+    const whole = shape.packet(row, from);
+    if (row.inner === 4) whole.writeUInt16BE(0, 14 + 20 + 6);
+    return whole;
+  },
+});
+
 export const SHAPES: readonly Shape[] = [
   plain,
   shape('UDP without payload', {}),
@@ -73,15 +84,8 @@ export const SHAPES: readonly Shape[] = [
   filling,
   // RFC 6040: a mark of congestion outside and no ECN inside would be dropped.
   shape('UDP with a mark of congestion', { trafficClass: 0xff }, () => 12),
-  {
-    ...plain,
-    name: 'UDP without checksum',
-    packet: (row, from) => {
-      const whole = plain.packet(row, from);
-      if (row.inner === 4) whole.writeUInt16BE(0, 14 + 20 + 6); // IPv6 must have one
-      return whole;
-    },
-  },
+  withoutChecksum(plain),
+  withoutChecksum(filling), // more than one piece for xdp_lb to add up
   {
     ...plain,
     name: 'UDP with padding',
