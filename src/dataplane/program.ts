@@ -18,9 +18,10 @@ export interface ProgramConfig {
   readonly tunnelMtu: number;
   /** ServiceFlag bits: what some service wants. Without its bit here, a service's flag does nothing. */
   readonly features: number;
+  /** ICMP packets answered or carried per second, CPU and kind. Default 1000. */
+  readonly icmpPerSecond?: number;
 }
 
-/** ICMP packets answered or carried per CPU and kind. */
 const ICMP_PER_SECOND = 1000;
 
 /** Where a compiled object lies, by its file name without suffix. */
@@ -59,7 +60,7 @@ export async function loadXdpLb(
     const perWindow = (perSecond: number): number => Math.max(1, Math.round((perSecond * windowNs) / 1e9));
     set(object, Config.features, config.features);
     set(object, Config.flowBudgetPerWindow, perWindow(config.newFlowsPerSecond));
-    set(object, Config.icmpBudgetPerWindow, perWindow(ICMP_PER_SECOND));
+    set(object, Config.icmpBudgetPerWindow, perWindow(config.icmpPerSecond ?? ICMP_PER_SECOND));
     set(object, Config.cpuCount, native.possibleCpus());
     set(object, Config.indexKey, indexKey);
     set(object, Config.ringKey, config.ringKey);
