@@ -61,10 +61,11 @@ export async function fuzz(options: FuzzOptions, tried: Tried): Promise<string |
 
 const swap = <A, B>([a, b]: [A, B]): [B, A] => [b, a];
 
-const REPLAYS = 300;
+/** How long a difference is cut down. */
+const CUTTING_MS = 30_000;
 const nothing = (): Tried => ({ frames: 0, reasons: [] });
 
-/** Cuts the steps down to those the difference needs: by halves, then by smaller parts, as often as REPLAYS allows. */
+/** Cuts the steps down to those the difference needs: by halves, then by smaller parts, as long as CUTTING_MS allows. */
 async function explain(
   path: PacketPath,
   world: () => World,
@@ -77,9 +78,10 @@ async function explain(
   const again = await replay(steps.slice(0, found.step + 1));
   let least = again ?? found;
   let kept = steps.slice(0, least.step + 1);
-  let replays = 0;
-  for (let part = kept.length >> 1; part >= 1 && replays < REPLAYS; part >>= 1) {
-    for (let end = kept.length - 1; end > 0 && replays < REPLAYS; end -= part, replays++) {
+  const until = performance.now() + CUTTING_MS;
+  const time = (): boolean => performance.now() < until;
+  for (let part = kept.length >> 1; part >= 1 && time(); part >>= 1) {
+    for (let end = kept.length - 1; end > 0 && time(); end -= part) {
       const fewer = [...kept.slice(0, Math.max(0, end - part)), ...kept.slice(end)];
       const still = fewer.length < kept.length ? await replay(fewer) : null;
       if (still === null) continue;

@@ -161,19 +161,17 @@ function remembered(
 ): { backend: ModelBackend | null; begun: boolean } {
   const tcp = packet.protocol === TCP;
   const flags = tcp ? packet.frame.readUInt8(packet.transport + 13) : 0;
-  const syn = (flags & (SYN | RST | FIN)) === SYN;
-  const ended = (flags & (FIN | RST)) !== 0;
+  const syn = (flags & SYN) !== 0;
+  const ended = !syn && (flags & (FIN | RST)) !== 0;
   const flow = world.flows.get(id);
   if (flow && !(syn && flow.state === FlowState.FINISHED)) {
+    if (ended) flow.state = FlowState.FINISHED;
+    else if (!syn && flow.state === FlowState.NEW) flow.state = FlowState.ESTABLISHED;
     const backend = takes(world, flow.backend, service.flags);
-    if (backend !== null) {
-      if (ended) flow.state = FlowState.FINISHED;
-      else if (!syn && flow.state === FlowState.NEW) flow.state = FlowState.ESTABLISHED;
-      return { backend, begun: false };
-    }
+    if (backend !== null) return { backend, begun: false };
   }
   const backend = ring();
   if (backend === null) return { backend, begun: false };
-  world.flows.set(id, { backend: backend.number, state: ended ? FlowState.FINISHED : FlowState.NEW });
+  world.flows.set(id, { backend: backend.number, state: FlowState.NEW });
   return { backend, begun: syn || !tcp };
 }
