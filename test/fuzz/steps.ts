@@ -28,6 +28,8 @@ export interface Limits {
   /** Kinds to make; empty: all. */
   readonly kinds: readonly string[];
   readonly largest: number; // bytes of a frame
+  /** Frames leave their sender as they should be. */
+  readonly faultless?: boolean;
 }
 
 const EVERY = { change: 150, forget: 4000 };
@@ -48,7 +50,7 @@ export function makeSteps(random: Random, world: World, count: number, limits: L
     if (waiting[from]?.length === 0) waiting.splice(from, 1);
     if (packet === undefined) continue;
     const whole = framed(random, packet);
-    const frame = random.once(3) ? mutated(random, whole) : whole;
+    const frame = !limits.faultless && random.once(3) ? mutated(random, whole) : whole;
     if (frame.length > limits.largest) continue;
     steps.push({ frame, linear: Math.min(frame.length, ONE_BUFFER) });
     frames++;
