@@ -4,9 +4,9 @@ import { mix32 } from '../../src/ring/hash.js';
 import type { World } from '../model/world.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
 import { type Random, random } from './random.js';
-import { type Difference, runSteps, type Tried } from './run.js';
+import { type Difference, firstBuffer, runSteps, type Tried } from './run.js';
 import { randomProgram, randomWorld } from './setup.js';
-import { type Limits, makeSteps, type Step } from './steps.js';
+import { type Limits, makeSteps, ONE_BUFFER, type Step } from './steps.js';
 
 export interface FuzzOptions {
   readonly seed: number;
@@ -21,10 +21,10 @@ export interface FuzzOptions {
 const FRAMES_PER_NODE = 12_000;
 const NODES_PER_PROGRAM = 20;
 
-/** Whether this program takes frames in several buffers. */
-function takesJumbo(path: PacketPath): boolean {
+/** Whether test runs take such a frame: larger than a page needs a program for several buffers, `linear` Linux 6.18. */
+function takes(path: PacketPath, size: number, linear: number): boolean {
   try {
-    path.program.run(new Uint8Array(5000), null);
+    path.program.run(new Uint8Array(size), firstBuffer(linear, size));
     return true;
   } catch {
     return false;
@@ -38,7 +38,11 @@ export async function fuzz(options: FuzzOptions, tried: Tried): Promise<string |
     const config = randomProgram(random(programSeed));
     const path = await openPacketPath(config);
     try {
-      const limits: Limits = { kinds: options.kinds, largest: takesJumbo(path) ? 9014 : 3520 };
+      const limits: Limits = {
+        kinds: options.kinds,
+        largest: takes(path, 5000, ONE_BUFFER) ? 9014 : ONE_BUFFER,
+        anyFirstBuffer: takes(path, 200, 100),
+      };
       for (let node = 0; node < NODES_PER_PROGRAM && tried.frames < options.packets; node++) {
         const seed = mix32(programSeed + node);
         const count = Math.min(FRAMES_PER_NODE, options.packets - tried.frames);

@@ -5,7 +5,7 @@ import { model } from '../model/model.js';
 import type { ModelBackend, ModelPool, World } from '../model/world.js';
 import type { PacketPath } from '../support/packet-path.js';
 import { type Counts, countsDiffer, differs, type Entropy, expect, outcome, readCounts } from './compare.js';
-import type { Step } from './steps.js';
+import { ONE_BUFFER, type Step } from './steps.js';
 import { forgetFragments, putBackend, putRing, putWorld } from './tables.js';
 
 export interface Difference {
@@ -23,6 +23,12 @@ export interface Tried {
 
 /** Fragments are remembered for two seconds; what took longer than this since the last 'forget' proves nothing. */
 const STALLED_MS = 1500;
+
+/** The struct xdp_md of a frame whose first buffer has `linear` of its bytes; null where that is so by itself. */
+export function firstBuffer(linear: number, size: number): Uint8Array | null {
+  if (linear === Math.min(size, ONE_BUFFER)) return null;
+  return new Uint8Array(Uint32Array.of(0, linear, 0, 1, 0, 0).buffer);
+}
 
 /** Runs all steps on a world as it was made; the first difference, or null. `everyStep` reads the counters after each. */
 export async function runSteps(
@@ -57,7 +63,7 @@ export async function runSteps(
     } else if ('frame' in step) {
       const verdict = model(world, step.frame, step.linear);
       expect(expected, verdict);
-      const run = path.program.run(step.frame, null);
+      const run = path.program.run(step.frame, firstBuffer(step.linear, step.frame.length));
       const text = differs(verdict, run, entropy);
       const total = outcome(maps, verdict.reason);
       tried.frames++;

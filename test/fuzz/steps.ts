@@ -24,10 +24,15 @@ const KINDS: readonly (readonly [weight: number, name: string, make: (make: Make
 /** Frames of more than this are in several buffers: a page less headroom and skb_shared_info. */
 export const ONE_BUFFER = 3520;
 
+/** What every driver has in the first buffer: Ethernet, two tags, a fixed IP header. */
+const HEADERS = 62;
+
 export interface Limits {
   /** Kinds to make; empty: all. */
   readonly kinds: readonly string[];
   readonly largest: number; // bytes of a frame
+  /** The kernel takes frames whose first buffer ends anywhere. */
+  readonly anyFirstBuffer?: boolean;
   /** Frames leave their sender as they should be. */
   readonly faultless?: boolean;
 }
@@ -52,7 +57,9 @@ export function makeSteps(random: Random, world: World, count: number, limits: L
     const whole = framed(random, packet);
     const frame = !limits.faultless && random.once(3) ? mutated(random, whole) : whole;
     if (frame.length > limits.largest) continue;
-    steps.push({ frame, linear: Math.min(frame.length, ONE_BUFFER) });
+    const cut = limits.anyFirstBuffer && frame.length > HEADERS && random.once(40);
+    const linear = cut ? HEADERS + random.below(frame.length - HEADERS) : frame.length;
+    steps.push({ frame, linear: Math.min(linear, ONE_BUFFER) });
     frames++;
   }
   steps.push('forget');
