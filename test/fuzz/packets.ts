@@ -173,7 +173,7 @@ export function icmpError(make: Make): Buffer[] {
   const v6 = to.from.length === 16;
   const answer = { from: to.to, to: to.from, fromPort: to.toPort, toPort: to.fromPort };
   const protocol = to.protocol;
-  const body = random.bytes(random.pick([0, 4, 20, 100, 600]));
+  const body = Buffer.alloc(random.pick([0, 4, 20, 100, 600, 1400]), 0x51);
   const segment =
     protocol === TCP
       ? tcp(answer.from, answer.to, answer.fromPort, answer.toPort, 24, body)
@@ -185,7 +185,7 @@ export function icmpError(make: Make): Buffer[] {
   if (random.once(8)) quoted = nest(make, quoted);
   const shown = random.once(3) ? quoted.subarray(0, random.below(quoted.length + 1)) : quoted;
   const type = v6 ? random.pick([1, 2, 3, 4]) : random.pick([3, 3, 11, 12]);
-  const rest = Buffer.concat([random.bytes(4), shown.subarray(0, v6 ? 1232 : 548)]);
+  const rest = Buffer.concat([random.bytes(4), shown.subarray(0, random.once(4) ? 1400 : v6 ? 1232 : 548)]);
   const message = icmp(to.from, to.to, type, random.below(6), rest);
   const source = random.once(2) ? to.from : random.pick(v6 ? CLIENTS6 : CLIENTS4);
   if (v6) return [ip(source, to.to, ICMP6, icmp(source, to.to, type, 0, rest), more)];
