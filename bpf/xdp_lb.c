@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The packet path: parse, service, flow table, ring, encapsulate, count. docs/packet-path.md tells it
- * in prose; each step below is one header in lib/.
+ * The packet path: parse, service, flow table, ring, send, count. docs/packet-path.md tells it in prose; each step
+ * below is one header in lib/.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -11,88 +11,73 @@
 #include "lib/config.h"
 #include "lib/maps.h"
 #include "lib/parse.h"
+#include "lib/parse_any.h"
 #include "lib/service.h"
 #include "lib/hash.h"
 #include "lib/flow.h"
 #include "lib/ring.h"
-#include "lib/encap.h"
+#include "lib/choose.h"
+#include "lib/send.h"
+#include "lib/icmp.h"
+#include "lib/fragment.h"
 #include "lib/exit.h"
 
 const struct abi_anchor abi_anchor __attribute__((used)) = {};
 
-static __always_inline struct backend *backend_of(__u32 number)
+/* A packet with ports, to an address that is probably a VIP. */
+static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 {
-	struct backend *backend = bpf_map_lookup_elem(&backends, &number);
+	struct flow_place place;
+	struct service service;
+	bool begins = false;
 
-	return backend && backend->flags & BACKEND_VALID ? backend : NULL;
+	flow_locate(&place, flow_hash(pkt));
+	if (!(pkt->tcp_flags & TCP_SYN))
+		flow_touch(&place);
+	if (!service_of(pkt, &service))
+		return finish(REASON_NOT_OURS, 0, 0);
+	if (!place.bucket)
+		return finish(REASON_INTERNAL, service.number, 0);
+
+	struct backend *to = choose(pkt, &service, &place, &begins);
+
+	if (!to)
+		return finish(REASON_NO_BACKEND, service.number, 0);
+	return send(ctx, pkt, &service, to, place.tag, begins);
 }
 
-static __always_inline void count_traffic(const struct service *service, const struct backend *to, __u32 size,
-					  bool begins)
+/* What the short way does not know, parsed again in full. Apart, so that it costs the short way nothing. */
+__noinline int uncommon(struct xdp_md *ctx)
 {
-	/* A flow may outlive its backend's membership: slot 0 counts those, so nobody else is credited. */
-	__u32 index = service->counters_start + (to->pool == service->pool ? to->slot : 0);
-	struct counters *count = bpf_map_lookup_elem(&counters, &index);
+	struct packet pkt = {};
+	enum reason reason = parse_any(ctx, &pkt);
 
-	if (!count)
-		return;
-	count->packets++;
-	count->bytes += size;
-	count->connections += begins;
+	if (reason == REASON_NOT_IP || reason == REASON_RUNT)
+		return finish(reason, 0, 0);
+	if (!service_possible(&pkt) || !is_vip(&pkt))
+		return finish(REASON_NOT_OURS, 0, 0);
+	if (reason != REASON_FORWARDED)
+		return finish(reason, 0, 0);
+	if (is_icmp(&pkt))
+		return icmp(ctx, &pkt);
+	if (pkt.fragment)
+		return fragment(ctx, &pkt);
+	return balance(ctx, &pkt);
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int xdp_lb(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 	enum reason reason = parse(ctx, &pkt);
 
+	if (reason == REASON_NOT_IP || reason == REASON_RUNT)
+		return finish(reason, 0, 0);
 	if (reason != REASON_FORWARDED)
-		return finish(unless_ours(&pkt, reason), 0, 0);
+		return uncommon(ctx);
 	if (!service_possible(&pkt))
 		return finish(REASON_NOT_OURS, 0, 0);
-
-	bool syn = pkt.tcp_flags & TCP_SYN;
-	struct flow_place place;
-	struct service service;
-
-	flow_locate(&place, flow_hash(&pkt));
-	if (!syn)
-		flow_touch(&place);
-	if (!service_find(&pkt.to, &service))
-		return finish(REASON_NOT_OURS, 0, 0);
-	if (!place.bucket)
-		return finish(REASON_INTERNAL, service.number, 0);
-
-	/* Inlined to one load; a clock would be a call of some 10 ns on every packet. */
-	__u64 ticks = bpf_jiffies64();
-	struct backend *to = NULL;
-	bool begins = false;
-
-	flow_tag_service(&place, service.number);
-	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
-	if (!syn || flow_budget_left(service.number, ticks))
-		to = backend_of(flow_lookup(&place, &pkt, flow_seen(ticks)));
-	if (to) {
-		flow_count(&place, pkt.size, flow_seen(ticks));
-	} else {
-		__u16 chosen = ring_choose(&pkt, service.pool);
-
-		to = backend_of(chosen);
-		if (!to)
-			return finish(REASON_NO_BACKEND, service.number, 0);
-		bool inserted = flow_insert(&place, &pkt, service.number, chosen, ticks);
-
-		begins = syn || (inserted && pkt.to.protocol == IPPROTO_UDP);
-	}
-
-	reason = to->flags & BACKEND_IPV6 ? encap_ipv6(ctx, &pkt, to, place.tag) : encap_ipv4(ctx, &pkt, to);
-	if (reason != REASON_FORWARDED)
-		return finish(reason, service.number, 0);
-	count_traffic(&service, to, pkt.size, begins);
-	if (to->interface != ctx->ingress_ifindex)
-		reason = REASON_REDIRECTED;
-	return finish(reason, service.number, to->interface);
+	return balance(ctx, &pkt);
 }
 
 /* What `seen` is now, for readers of the flow table: run by BPF_PROG_TEST_RUN, attached nowhere. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * From bytes to the fields the policy needs. Nothing is read past data_end, and nothing is believed
- * that the frame's own length contradicts.
+ * that the frame's own length contradicts. parse() knows what nearly every packet is; parse_any() in
+ * parse_any.h knows the rest.
  */
 #ifndef FAIRLEAD_PARSE_H
 #define FAIRLEAD_PARSE_H
 
+#include <stdbool.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -18,8 +20,32 @@
 #define IP_FRAGMENT_BITS 0x3fff /* more fragments, offset */
 #define TCP_HEADER_MIN 20
 #define UDP_HEADER_SIZE 8
+#define TAG_SIZE 4
+#define TAGS_MAX 2
 
 enum tcp_flag { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+
+enum icmp_type {
+	ICMP_ECHO_REPLY = 0,
+	ICMP_UNREACHABLE = 3,
+	ICMP_FRAGMENT_NEEDED = 4, /* code */
+	ICMP_ECHO = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER = 12,
+	ICMPV6_UNREACHABLE = 1,
+	ICMPV6_TOO_BIG = 2,
+	ICMPV6_PARAMETER = 4,
+	ICMPV6_ECHO = 128,
+	ICMPV6_ECHO_REPLY = 129,
+};
+
+/* RFC 792 and RFC 4443. The Linux headers for it need those of libc. */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__sum16 checksum;
+	__be32 rest;
+};
 
 struct packet {
 	struct service_key to; /* its port and protocol are set when the reason is REASON_FORWARDED */
@@ -27,17 +53,76 @@ struct packet {
 	__be16 from_port;
 	__u8 tcp_flags; /* 0 for UDP */
 	__u8 traffic_class;
-	__u32 size; /* IP bytes, from the IP header's own length */
+	__u32 size;	 /* IP bytes, from the IP header's own length */
+	__u16 l2_size;	 /* bytes before the IP header */
+	__u16 l4_offset; /* bytes from the IP header to TCP, UDP or ICMP; in a fragment, to its data */
+	/* Set by parse_any only. */
+	bool fragment;		/* one of several */
+	__u16 fragment_offset;	/* bytes */
+	__u32 fragment_id;	/* as on the wire */
 };
 
-/* First byte past an IP header at `l4`, `size` bytes of payload left by the IP length. */
+/* Two loads of 8 bytes; a memcpy would become four of 4, since a packet's headers are aligned to less. */
+static __always_inline void copy_address(__be64 *to, const void *from)
+{
+	to[0] = *(const __be64 *)from;
+	to[1] = *((const __be64 *)from + 1);
+}
+
+/*
+ * `offset` bytes into the packet. At most six extension headers of 2,048 bytes lie before it, but the verifier must
+ * see a bound.
+ */
+static __always_inline void *header_at(void *ip, __u32 offset)
+{
+	asm volatile("" : "+r"(offset));
+	return ip + (offset & 0x3fff);
+}
+
+/*
+ * Whether the frame holds `size` bytes from `from` on. A frame in several buffers is as long as the
+ * kernel says; that costs a call, so only a packet that looks too long for its first one asks.
+ */
+static __always_inline bool frame_holds(struct xdp_md *ctx, const void *from, __u32 size)
+{
+	const void *start = (void *)(long)ctx->data;
+	const void *end = (void *)(long)ctx->data_end;
+
+	return from + size <= end || (__u32)(from - start) + size <= bpf_xdp_get_buff_len(ctx);
+}
+
+/*
+ * Steps over VLAN tags: the EtherType behind them, or 0 when the frame ends before one. `l2_size` is
+ * where that ends.
+ */
+static __always_inline __be16 parse_link(void *start, void *end, __u16 *l2_size)
+{
+	struct ethhdr *eth = start;
+
+	*l2_size = sizeof(*eth);
+	if ((void *)(eth + 1) > end)
+		return 0;
+	__be16 type = eth->h_proto;
+	for (int tag = 0; tag < TAGS_MAX; tag++) {
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		__be16 *inside = start + *l2_size;
+		if ((void *)(inside + 2) > end)
+			return 0;
+		type = inside[1];
+		*l2_size += TAG_SIZE;
+	}
+	return type;
+}
+
+/* REASON_COUNT: not TCP or UDP, which is for parse_any to look into. `size` bytes lie behind `l4`, by the IP length. */
 static __always_inline enum reason parse_transport(struct packet *pkt, void *l4, void *end, __u32 size,
 						   __u8 protocol)
 {
 	__be16 *ports;
 
 	/*
-	 * The caller has seen that `size` bytes lie before `end`, so the checks against `end` below never
+	 * The caller has seen that `size` bytes lie in the frame, so most checks against `end` below never
 	 * fail. The verifier does not know: hide the connection, or clang takes them out.
 	 */
 	asm volatile("" : "+r"(l4));
@@ -61,14 +146,16 @@ static __always_inline enum reason parse_transport(struct packet *pkt, void *l4,
 		if (length < UDP_HEADER_SIZE || length > size)
 			return REASON_MALFORMED;
 	} else {
-		return REASON_NOT_OURS;
+		return REASON_COUNT;
 	}
 	pkt->from_port = ports[0];
 	pkt->to.port = ports[1];
 	return REASON_FORWARDED;
 }
 
-static __always_inline enum reason parse_ipv4(struct packet *pkt, struct iphdr *ip, void *end)
+/* Addresses and length; REASON_FORWARDED when the header can be believed and the frame holds the packet. */
+static __always_inline enum reason parse_ipv4_header(struct xdp_md *ctx, struct packet *pkt, struct iphdr *ip,
+						     void *end)
 {
 	if ((void *)(ip + 1) > end)
 		return REASON_RUNT;
@@ -77,26 +164,17 @@ static __always_inline enum reason parse_ipv4(struct packet *pkt, struct iphdr *
 	pkt->from[0] = ip->saddr;
 	pkt->traffic_class = ip->tos;
 	pkt->size = bpf_ntohs(ip->tot_len);
-
-	__u32 header = ip->ihl * 4;
-	if (ip->version != 4 || header < sizeof(*ip) || pkt->size < header)
+	pkt->l4_offset = ip->ihl * 4;
+	if (ip->version != 4 || pkt->l4_offset < sizeof(*ip) || pkt->size < pkt->l4_offset)
 		return REASON_MALFORMED;
 	/* Padding after the packet is normal, a packet longer than its frame is not. */
-	if ((void *)ip + pkt->size > end)
+	if (!frame_holds(ctx, ip, pkt->size))
 		return REASON_TRUNCATED;
-	if (ip->frag_off & bpf_htons(IP_FRAGMENT_BITS))
-		return REASON_FRAGMENT;
-	return parse_transport(pkt, (void *)ip + header, end, pkt->size - header, ip->protocol);
+	return REASON_FORWARDED;
 }
 
-/* Two loads of 8 bytes; a memcpy would become four of 4, since a packet's headers are aligned to less. */
-static __always_inline void copy_address(__be64 *to, const void *from)
-{
-	to[0] = *(const __be64 *)from;
-	to[1] = *((const __be64 *)from + 1);
-}
-
-static __always_inline enum reason parse_ipv6(struct packet *pkt, struct ipv6hdr *ip, void *end)
+static __always_inline enum reason parse_ipv6_header(struct xdp_md *ctx, struct packet *pkt,
+						     struct ipv6hdr *ip, void *end)
 {
 	if ((void *)(ip + 1) > end)
 		return REASON_RUNT;
@@ -104,41 +182,48 @@ static __always_inline enum reason parse_ipv6(struct packet *pkt, struct ipv6hdr
 	copy_address(pkt->to.address, &ip->daddr);
 	copy_address(pkt->from, &ip->saddr);
 	pkt->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
-
-	__u32 payload = bpf_ntohs(ip->payload_len);
-	pkt->size = payload + sizeof(*ip);
+	pkt->size = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	pkt->l4_offset = sizeof(*ip);
 	if (ip->version != 6)
 		return REASON_MALFORMED;
-	if ((void *)ip + pkt->size > end)
+	if (!frame_holds(ctx, ip, pkt->size))
 		return REASON_TRUNCATED;
-	switch (ip->nexthdr) {
-	case IPPROTO_FRAGMENT:
-		return REASON_FRAGMENT;
-	case IPPROTO_HOPOPTS:
-	case IPPROTO_ROUTING:
-	case IPPROTO_DSTOPTS:
-	case IPPROTO_AH:
-		return REASON_EXTENSION;
-	}
-	return parse_transport(pkt, ip + 1, end, payload, ip->nexthdr);
+	return REASON_FORWARDED;
 }
 
 /*
- * Fills `pkt` and says REASON_FORWARDED when it is whole TCP or UDP. With any other reason but
- * REASON_NOT_IP and REASON_RUNT the addresses are set, so the caller can ask whose packet it is.
+ * Fills `pkt` and says REASON_FORWARDED when it is whole TCP or UDP right behind the IP header;
+ * REASON_NOT_IP or REASON_RUNT when nothing can be known; anything else: ask parse_any.
  */
 static __always_inline enum reason parse(struct xdp_md *ctx, struct packet *pkt)
 {
+	void *start = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = (void *)(long)ctx->data;
+	__be16 type = parse_link(start, end, &pkt->l2_size);
+	void *l3 = start + pkt->l2_size;
+	enum reason reason;
+	__u8 protocol;
 
-	if ((void *)(eth + 1) > end)
+	if (type == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = l3;
+
+		reason = parse_ipv4_header(ctx, pkt, ip, end);
+		if (reason != REASON_FORWARDED)
+			return reason;
+		if (ip->frag_off & bpf_htons(IP_FRAGMENT_BITS))
+			return REASON_COUNT;
+		protocol = ip->protocol;
+	} else if (type == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = l3;
+
+		reason = parse_ipv6_header(ctx, pkt, ip, end);
+		if (reason != REASON_FORWARDED)
+			return reason;
+		protocol = ip->nexthdr;
+	} else {
 		return REASON_NOT_IP;
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		return parse_ipv4(pkt, (void *)(eth + 1), end);
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		return parse_ipv6(pkt, (void *)(eth + 1), end);
-	return REASON_NOT_IP;
+	}
+	return parse_transport(pkt, l3 + pkt->l4_offset, end, pkt->size - pkt->l4_offset, protocol);
 }
 
 #endif

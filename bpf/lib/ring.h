@@ -8,8 +8,9 @@
 
 /* The pool's backend for this packet; 0 when the ring has none. Costs a SipHash and up to two cache misses.
  */
-static __always_inline __u16 ring_choose(const struct packet *pkt, __u32 pool)
+static __always_inline __u16 ring_choose(const struct packet *pkt, const struct service *service)
 {
+	__u32 pool = service->pool;
 	__u64 *ref = bpf_map_lookup_elem(&pools, &pool);
 	if (!ref)
 		return 0;

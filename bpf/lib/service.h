@@ -58,16 +58,26 @@ static __always_inline bool service_find(const struct service_key *key, struct s
 	return false;
 }
 
-/* A packet we cannot balance is dropped when it was meant for a VIP, and none of our business otherwise. */
-static __always_inline enum reason unless_ours(struct packet *pkt, enum reason reason)
+/* The service of the packet's address, port and protocol, or that of all ports of its address. */
+static __always_inline bool service_of(const struct packet *pkt, struct service *found)
 {
-	if (reason == REASON_NOT_IP || reason == REASON_RUNT || reason == REASON_NOT_OURS)
-		return reason;
+	if (service_find(&pkt->to, found))
+		return true;
+	struct service_key key = pkt->to;
+
+	key.port = 0;
+	return service_find(&key, found);
+}
+
+/* Whether any service has the packet's address. */
+static __always_inline bool is_vip(const struct packet *pkt)
+{
+	struct service_key key = pkt->to;
 	struct service marker;
 
-	pkt->to.port = 0;
-	pkt->to.protocol = 0;
-	return service_find(&pkt->to, &marker) ? reason : REASON_NOT_OURS;
+	key.port = 0;
+	key.protocol = 0;
+	return service_find(&key, &marker);
 }
 
 #endif

@@ -281,6 +281,11 @@ struct fragment_key {
 
 enum fragment_limit { FRAGMENT_LIFE_TICKS_SHIFT = 9 }; /* at HZ=250: 2 s */
 
+/* Packet bytes while they are added up. */
+struct scratch {
+	__u8 bytes[512];
+};
+
 struct fragment {
 	struct service service;
 	__u16 backend; /* number */

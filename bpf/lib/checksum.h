@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The Internet checksum (RFC 1071): sums of 16-bit words in network order, in 32 bits, folded at the end. */
+#ifndef FAIRLEAD_CHECKSUM_H
+#define FAIRLEAD_CHECKSUM_H
+
+#include <linux/udp.h>
+#include "maps.h"
+#include "parse.h"
+
+#define SUM_PIECE sizeof(struct scratch)
+#define SUM_PIECES_MAX 128 /* 64 KiB */
+
+static __always_inline __u32 fold_once(__u32 sum)
+{
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+static __always_inline __u16 fold_checksum(__u32 sum)
+{
+	return ~fold_once(fold_once(sum));
+}
+
+/* Of 16 bytes, folded to 16 bits and a carry. */
+static __always_inline __u32 sum_address(const volatile __be64 *address)
+{
+	__u64 a = address[0], b = address[1];
+	__u64 sum = (a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32);
+
+	return fold_once((__u32)(sum & 0xffffffff)) + (__u32)(sum >> 32);
+}
+
+/* Of `size` bytes of the frame from `offset` on, wherever its buffers end. A pass over them all. */
+__noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 size)
+{
+	__u32 zero = 0;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratch_bytes, &zero);
+	__u32 sum = 0;
+
+	if (!scratch)
+		return 0;
+	for (int piece = 0; piece < SUM_PIECES_MAX && size; piece++) {
+		__u32 take = size < SUM_PIECE ? size : SUM_PIECE;
+
+		/* Whole words: what is left of the last one is zero. */
+		if (take < SUM_PIECE) {
+			*(__u32 *)(scratch->bytes + ((take & (SUM_PIECE - 1)) & ~3)) = 0;
+		}
+		asm volatile("" : "+r"(take));
+		if (take == 0 || take > SUM_PIECE || bpf_xdp_load_bytes(ctx, offset, scratch->bytes, take))
+			return 0;
+		__u32 words = (take + 3) & ~3;
+		asm volatile("" : "+r"(words));
+		if (words > SUM_PIECE)
+			return 0;
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)scratch->bytes, words, sum);
+		offset += take;
+		size -= take;
+	}
+	return fold_once(sum);
+}
+
+/*
+ * Of the whole IP packet, without a pass over it where its own checksums tell: an IPv4 header adds up to 0, and so do
+ * TCP, UDP and ICMPv6 with their pseudo headers.
+ */
+static __always_inline __u32 sum_packet(struct xdp_md *ctx, const struct packet *pkt)
+{
+	void *start = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	void *ip = start + (pkt->l2_size & 0x1f);
+	__u32 size = pkt->size - pkt->l4_offset;
+	__u32 offset = pkt->l4_offset;
+	bool v6 = pkt->to.family == FAMILY_IPV6;
+
+	/* One of several fragments has no checksum of its own; behind extension headers their bytes count too. */
+	if (pkt->fragment || (v6 && offset != sizeof(struct ipv6hdr)))
+		return sum_bytes(ctx, pkt->l2_size, pkt->size);
+	if (pkt->to.protocol == IPPROTO_UDP) {
+		struct udphdr *udp = ip + (offset & 0xff);
+
+		if ((void *)(udp + 1) > end || !udp->check || bpf_ntohs(udp->len) != size)
+			return sum_bytes(ctx, pkt->l2_size, pkt->size);
+	}
+	if (!v6) {
+		if (pkt->to.protocol == IPPROTO_ICMP)
+			return 0;
+		__u32 pseudo = ((__u32)pkt->from[0] & 0xffff) + ((__u32)pkt->from[0] >> 16) +
+			       ((__u32)pkt->to.address[0] & 0xffff) + ((__u32)pkt->to.address[0] >> 16) +
+			       bpf_htons(pkt->to.protocol) + bpf_htons(size);
+		return (__u16)~fold_once(fold_once(pseudo));
+	}
+	/* The addresses are in the header and, negative, in what follows. */
+	__be16 *words = ip;
+	if ((void *)(words + 4) > end)
+		return 0;
+	__u32 pseudo = bpf_htons(pkt->to.protocol) + bpf_htons(size);
+	return words[0] + words[1] + words[2] + words[3] + (__u16)~fold_once(pseudo);
+}
+
+#endif
