@@ -27,5 +27,7 @@ export function model(world: World, frame: Buffer, linear = frame.length): Verdi
       ? { ...ends(Reason.NO_BACKEND, service.number), of: service.number, tallies }
       : send(world, service, backend, packet, packet.fragment ? null : packet, tallies);
   const slot = own.backend?.slot;
-  return own.begun && slot !== undefined ? { ...verdict, connection: service.countersStart + slot } : verdict;
+  return own.begun && verdict.counted && slot !== undefined
+    ? { ...verdict, connection: service.countersStart + slot }
+    : verdict;
 }

@@ -170,6 +170,7 @@ function complaint(packet: Packet, mtu: number): Buffer | null {
   } else {
     header.writeUInt8(0x45, 0);
     header.writeUInt16BE(20 + icmp.length, 2);
+    header.writeUInt16BE(0x4000, 6); // DF: an ID of 0 promises that nobody splits it (RFC 6864)
     header.writeUInt8(64, 8);
     header.writeUInt8(ICMP, 9);
     header.set(packet.to, 12);
