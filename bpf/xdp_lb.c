@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The packet path: parse, service, flow table, ring, send, count. docs/packet-path.md tells it in prose; each step
- * below is one header in lib/.
+ * The packet path: parse, service, flow table, ring, send, count. docs/packet-path.md tells it in prose; each
+ * step below is one header in lib/.
  */
 #include <stdbool.h>
 #include <linux/bpf.h>
@@ -16,6 +16,7 @@
 #include "lib/hash.h"
 #include "lib/flow.h"
 #include "lib/ring.h"
+#include "lib/guard.h"
 #include "lib/choose.h"
 #include "lib/send.h"
 #include "lib/icmp.h"
@@ -29,7 +30,6 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 {
 	struct flow_place place;
 	struct service service;
-	bool begins = false;
 
 	flow_locate(&place, flow_hash(pkt));
 	if (!(pkt->tcp_flags & TCP_SYN))
@@ -39,30 +39,62 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 	if (!place.bucket)
 		return finish(REASON_INTERNAL, service.number, 0);
 
-	struct backend *to = choose(pkt, &service, &place, &begins);
-
-	if (!to)
+	enum reason reason = guard(pkt, service.number, flags_of(&service));
+	if (reason != REASON_FORWARDED)
+		return finish(reason, service.number, 0);
+	struct choice choice = choose(ctx, pkt, &service, &place);
+	if (!choice.to)
 		return finish(REASON_NO_BACKEND, service.number, 0);
-	return send(ctx, pkt, &service, to, place.tag, begins);
+	return send(ctx, pkt, &service, choice.to, place.tag, choice.begins);
+}
+
+/* Like balance, for the errand of a packet that came the long way. */
+static __always_inline int balance_unusual(struct xdp_md *ctx, struct errand *errand)
+{
+	const struct packet *pkt = &errand->pkt;
+	struct service *service = &errand->service;
+	struct flow_place place;
+
+	if (!service_of(pkt, service))
+		return finish(REASON_NOT_OURS, 0, 0);
+	enum reason reason = guard(pkt, service->number, flags_of(service));
+	if (reason != REASON_FORWARDED)
+		return finish(reason, service->number, 0);
+	flow_locate(&place, flow_hash(pkt));
+	if (!place.bucket)
+		return finish(REASON_INTERNAL, service->number, 0);
+	struct choice choice = choose(ctx, pkt, service, &place);
+	if (pkt->fragment)
+		first_fragment(pkt, service, &choice);
+	errand->number = choice.number;
+	errand->entropy = place.tag;
+	errand->begins = choice.begins;
+	return ERRAND_READY;
 }
 
 /* What the short way does not know, parsed again in full. Apart, so that it costs the short way nothing. */
 __noinline int uncommon(struct xdp_md *ctx)
 {
-	struct packet pkt = {};
-	enum reason reason = parse_any(ctx, &pkt);
+	struct errand *errand = scratch(SCRATCH_ERRAND);
+
+	if (!errand)
+		return finish(REASON_INTERNAL, 0, 0);
+	__builtin_memset(errand, 0, sizeof(*errand));
+
+	struct packet *pkt = &errand->pkt;
+	enum reason reason = parse_any(ctx, pkt);
 
 	if (reason == REASON_NOT_IP || reason == REASON_RUNT)
 		return finish(reason, 0, 0);
-	if (!service_possible(&pkt) || !is_vip(&pkt))
+	if (!service_possible(pkt) || !is_vip(pkt))
 		return finish(REASON_NOT_OURS, 0, 0);
 	if (reason != REASON_FORWARDED)
 		return finish(reason, 0, 0);
-	if (is_icmp(&pkt))
-		return icmp(ctx, &pkt);
-	if (pkt.fragment)
-		return fragment(ctx, &pkt);
-	return balance(ctx, &pkt);
+	if (is_icmp(pkt))
+		return icmp(ctx, errand);
+	if (pkt->fragment_offset)
+		return later_fragment(errand);
+	return balance_unusual(ctx, errand);
 }
 
 SEC("xdp.frags")
@@ -73,8 +105,11 @@ int xdp_lb(struct xdp_md *ctx)
 
 	if (reason == REASON_NOT_IP || reason == REASON_RUNT)
 		return finish(reason, 0, 0);
-	if (reason != REASON_FORWARDED)
-		return uncommon(ctx);
+	if (reason != REASON_FORWARDED) {
+		int action = uncommon(ctx);
+
+		return action == ERRAND_READY ? send_errand(ctx) : action;
+	}
 	if (!service_possible(&pkt))
 		return finish(REASON_NOT_OURS, 0, 0);
 	return balance(ctx, &pkt);

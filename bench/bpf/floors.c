@@ -111,13 +111,13 @@ static __always_inline __u32 mix(__u32 hash)
 	return hash ^ hash >> 16;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int min_tx(struct xdp_md *ctx)
 {
 	return XDP_TX;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int min_encap(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -138,7 +138,7 @@ int min_encap(struct xdp_md *ctx)
 	return encap(ctx, source_of(ip, *ports), bpf_htonl(0x0a000001), ip->tos, bpf_ntohs(ip->tot_len));
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int min_lb_ct(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;

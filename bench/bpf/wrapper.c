@@ -49,7 +49,7 @@ static __attribute__((noinline)) int run_under_test(struct xdp_md *ctx)
 	return action;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int wrapper(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;

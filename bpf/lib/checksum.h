@@ -32,8 +32,8 @@ static __always_inline __u32 sum_address(const volatile __be64 *address)
 /* Of `size` bytes of the frame from `offset` on, wherever its buffers end. A pass over them all. */
 __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 size)
 {
-	__u32 zero = 0;
-	struct scratch *scratch = bpf_map_lookup_elem(&scratch_bytes, &zero);
+	__u32 use = SCRATCH_SUM;
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &use);
 	__u32 sum = 0;
 
 	if (!scratch)
@@ -60,8 +60,8 @@ __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 size)
 }
 
 /*
- * Of the whole IP packet, without a pass over it where its own checksums tell: an IPv4 header adds up to 0, and so do
- * TCP, UDP and ICMPv6 with their pseudo headers.
+ * Of the whole IP packet, without a pass over it where its own checksums tell: an IPv4 header adds up to 0,
+ * and so do TCP, UDP and ICMPv6 with their pseudo headers.
  */
 static __always_inline __u32 sum_packet(struct xdp_md *ctx, const struct packet *pkt)
 {
@@ -72,7 +72,8 @@ static __always_inline __u32 sum_packet(struct xdp_md *ctx, const struct packet 
 	__u32 offset = pkt->l4_offset;
 	bool v6 = pkt->to.family == FAMILY_IPV6;
 
-	/* One of several fragments has no checksum of its own; behind extension headers their bytes count too. */
+	/* One of several fragments has no checksum of its own; behind extension headers their bytes count
+	 * too. */
 	if (pkt->fragment || (v6 && offset != sizeof(struct ipv6hdr)))
 		return sum_bytes(ctx, pkt->l2_size, pkt->size);
 	if (pkt->to.protocol == IPPROTO_UDP) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The outer headers: IP in IP (RFC 2003, RFC 2473, RFC 4213) and GUE variant 1 (draft-ietf-intarea-gue). The
- * inner packet is not touched. Outer TOS or traffic class is the inner one, ECN included (RFC 6040, normal mode).
- * IPv4: DF is set and the ID is 0, since a packet that is never fragmented needs none (RFC 6864).
+ * inner packet is not touched. Outer TOS or traffic class is the inner one, ECN included (RFC 6040, normal
+ * mode). IPv4: DF is set and the ID is 0, since a packet that is never fragmented needs none (RFC 6864).
  */
 #ifndef FAIRLEAD_ENCAP_H
 #define FAIRLEAD_ENCAP_H
@@ -166,8 +166,8 @@ static __always_inline enum reason encap_l2(struct xdp_md *ctx, const struct pac
 }
 
 /* `flags`: enum service_flag. `entropy` is the same for all packets of a flow. */
-static __always_inline enum reason encap(struct xdp_md *ctx, const struct packet *pkt, const struct backend *to,
-					 __u32 flags, __u32 entropy)
+static __always_inline enum reason encap(struct xdp_md *ctx, const struct packet *pkt,
+					 const struct backend *to, __u32 flags, __u32 entropy)
 {
 	enum reason reason;
 

@@ -15,6 +15,12 @@ static __always_inline void count_one(void *map, __u32 index)
 		(*packets)++;
 }
 
+/* Beside the packet's reason. */
+static __always_inline void count_tally(__u32 service, enum tally tally)
+{
+	count_one(&tallies, service * TALLY_COUNT + tally);
+}
+
 /* `service` is 0 while it is not known; `interface` is where a redirected packet leaves. */
 static __always_inline int finish(enum reason reason, __u16 service, __u32 interface)
 {

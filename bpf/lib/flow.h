@@ -27,13 +27,16 @@ struct flow_place {
  * Where the packet's flow lives, if it lives. flow_touch then loads the line before it is needed, so
  * that its cache miss overlaps with the service lookup (bench: tcp4 at 64k flows).
  */
-static __always_inline void flow_locate(struct flow_place *place, __u64 hash)
+static __always_inline void flow_locate_on(struct flow_place *place, __u64 hash, __u32 cpu)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-
 	place->bucket_index = cpu * (flow_bucket_mask + 1) + ((__u32)(hash >> 32) & flow_bucket_mask);
 	place->bucket = bpf_map_lookup_elem(&flows_hot, &place->bucket_index);
 	place->tag = (__u32)hash;
+}
+
+static __always_inline void flow_locate(struct flow_place *place, __u64 hash)
+{
+	flow_locate_on(place, hash, bpf_get_smp_processor_id());
 }
 
 /*
@@ -154,6 +157,12 @@ static __always_inline void flow_count(const struct flow_place *place, __u32 siz
 	flow->bytes += size;
 }
 
+/* The flow that flow_lookup found goes on at another backend. */
+static __always_inline void flow_turn(const struct flow_place *place, __u16 backend)
+{
+	place->bucket->way[place->way & (FLOW_WAYS - 1)].backend = backend;
+}
+
 /* How little it would cost to lose this flow: closed, then never established, then idle longest. */
 static __always_inline __u32 flow_value(const struct flow_hot *flow, __u16 now)
 {
@@ -220,6 +229,36 @@ static __always_inline void flow_write(const struct flow_place *place, const str
 	flow->packets_state = FLOW_NEW << FLOW_STATE_SHIFT | 1;
 	flow->bytes = pkt->size;
 	*(volatile __u32 *)&flow->tag = place->tag;
+}
+
+/*
+ * The backend of a flow wherever it passed, or 0: all CPUs' records are looked at and the whole key is
+ * compared. For packets that are not the flow's own.
+ */
+__noinline __u32 flow_owner(const struct packet *flow, __u32 service)
+{
+	if (!flow)
+		return 0;
+
+	struct flow_place place;
+	__u64 hash = flow_hash(flow);
+
+	for (__u32 cpu = 0; cpu < cpu_count; cpu++) {
+		flow_locate_on(&place, hash, cpu);
+		if (!place.bucket)
+			return 0;
+		flow_tag_service(&place, service);
+		for (int way = 0; way < FLOW_WAYS; way++) {
+			if (place.bucket->way[way].tag != place.tag)
+				continue;
+			place.way = way;
+			struct flow_cold *cold = flow_cold_of(&place);
+
+			if (cold && flow_same_key(cold, flow))
+				return place.bucket->way[way].backend;
+		}
+	}
+	return 0;
 }
 
 /*

@@ -71,18 +71,34 @@ static __always_inline void sip_word(struct sip *s, __u64 word)
 	s->v0 ^= word;
 }
 
+static __always_inline struct sip sip_begin(void)
+{
+	return (struct sip){
+		.v0 = ring_key[0] ^ 0x736f6d6570736575ULL,
+		.v1 = ring_key[1] ^ 0x646f72616e646f6dULL,
+		.v2 = ring_key[0] ^ 0x6c7967656e657261ULL,
+		.v3 = ring_key[1] ^ 0x7465646279746573ULL,
+	};
+}
+
+/* `rest`: what the size leaves after whole words. */
+static __always_inline __u64 sip_end(struct sip *s, __u64 size, __u64 rest)
+{
+	sip_word(s, size << 56 | rest);
+	s->v2 ^= 0xff;
+	sip_round(s);
+	sip_round(s);
+	sip_round(s);
+	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
 /*
  * SipHash-1-3 of, in packet order: source address, destination address (4 or 16 bytes each), source
  * port, destination port (network order), protocol (one byte). The same bytes as src/ring/siphash.ts.
  */
 static __always_inline __u64 ring_hash(const struct packet *pkt)
 {
-	struct sip s = {
-		.v0 = ring_key[0] ^ 0x736f6d6570736575ULL,
-		.v1 = ring_key[1] ^ 0x646f72616e646f6dULL,
-		.v2 = ring_key[0] ^ 0x6c7967656e657261ULL,
-		.v3 = ring_key[1] ^ 0x7465646279746573ULL,
-	};
+	struct sip s = sip_begin();
 	__u64 size = 4 + 4 + 5;
 
 	if (pkt->to.family == FAMILY_IPV6) {
@@ -94,12 +110,19 @@ static __always_inline __u64 ring_hash(const struct packet *pkt)
 	} else {
 		sip_word(&s, pkt->to.address[0] << 32 | pkt->from[0]);
 	}
-	sip_word(&s, size << 56 | ports_and_protocol(pkt));
-	s.v2 ^= 0xff;
-	sip_round(&s);
-	sip_round(&s);
-	sip_round(&s);
-	return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+	return sip_end(&s, size, ports_and_protocol(pkt));
+}
+
+/* SipHash-1-3 of an address alone: 4 or 16 bytes, as in service_key. */
+static __always_inline __u64 source_hash(__u8 family, __be64 first, __be64 second)
+{
+	struct sip s = sip_begin();
+
+	if (family != FAMILY_IPV6)
+		return sip_end(&s, 4, first);
+	sip_word(&s, first);
+	sip_word(&s, second);
+	return sip_end(&s, 16, 0);
 }
 
 #endif

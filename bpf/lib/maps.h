@@ -201,13 +201,13 @@ struct {
 	__uint(max_entries, 1 << 17);
 } quic_servers SEC(".maps");
 
-/* One entry. Written and read by checksum.h within one packet. */
+/* By enum scratch_use. Written and read within one packet. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, struct scratch);
-	__uint(max_entries, 1);
-} scratch_bytes SEC(".maps");
+	__uint(max_entries, SCRATCH_USES);
+} scratches SEC(".maps");
 
 /* Datagrams in fragments, all CPUs'; the oldest makes room. Written by the first fragment, read by the
  * others. */

@@ -57,9 +57,9 @@ struct packet {
 	__u16 l2_size;	 /* bytes before the IP header */
 	__u16 l4_offset; /* bytes from the IP header to TCP, UDP or ICMP; in a fragment, to its data */
 	/* Set by parse_any only. */
-	bool fragment;		/* one of several */
-	__u16 fragment_offset;	/* bytes */
-	__u32 fragment_id;	/* as on the wire */
+	bool fragment;	       /* one of several */
+	__u16 fragment_offset; /* bytes */
+	__u32 fragment_id;     /* as on the wire */
 };
 
 /* Two loads of 8 bytes; a memcpy would become four of 4, since a packet's headers are aligned to less. */
@@ -70,8 +70,8 @@ static __always_inline void copy_address(__be64 *to, const void *from)
 }
 
 /*
- * `offset` bytes into the packet. At most six extension headers of 2,048 bytes lie before it, but the verifier must
- * see a bound.
+ * `offset` bytes into the packet. At most six extension headers of 2,048 bytes lie before it, but the
+ * verifier must see a bound.
  */
 static __always_inline void *header_at(void *ip, __u32 offset)
 {
@@ -115,7 +115,8 @@ static __always_inline __be16 parse_link(void *start, void *end, __u16 *l2_size)
 	return type;
 }
 
-/* REASON_COUNT: not TCP or UDP, which is for parse_any to look into. `size` bytes lie behind `l4`, by the IP length. */
+/* REASON_COUNT: not TCP or UDP, which is for parse_any to look into. `size` bytes lie behind `l4`, by the IP
+ * length. */
 static __always_inline enum reason parse_transport(struct packet *pkt, void *l4, void *end, __u32 size,
 						   __u8 protocol)
 {

@@ -25,8 +25,7 @@ static __always_inline enum reason parse_fragment(struct packet *pkt, __u32 offs
  * Follows the chain from `protocol` at pkt->l4_offset to the transport's header. Reads only the frame's first
  * buffer: a chain beyond is REASON_TRUNCATED.
  */
-static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip,
-						    void *end, __u8 *protocol)
+static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip, void *end, __u8 *protocol)
 {
 	bool seen = false;
 
@@ -103,8 +102,8 @@ static __always_inline enum reason parse_first_fragment(struct packet *pkt, void
 
 /*
  * Fills `pkt`. With any reason but REASON_NOT_IP and REASON_RUNT the addresses are set, so the caller can
- * ask whose packet it is. REASON_FORWARDED: TCP or UDP, perhaps a fragment of it (with ports if it is the first), or whole ICMP of the
- * packet's family. REASON_NOT_OURS: another protocol.
+ * ask whose packet it is. REASON_FORWARDED: TCP or UDP, perhaps a fragment of it (with ports if it is the
+ * first), or whole ICMP of the packet's family. REASON_NOT_OURS: another protocol.
  */
 __noinline int parse_any(struct xdp_md *ctx, struct packet *pkt)
 {
@@ -128,7 +127,8 @@ __noinline int parse_any(struct xdp_md *ctx, struct packet *pkt)
 		__u32 field = bpf_ntohs(ip->frag_off);
 		protocol = ip->protocol;
 		pkt->fragment_id = ip->id;
-		reason = parse_fragment(pkt, (field & 0x1fff) * 8, field & 0x2000, pkt->size - pkt->l4_offset);
+		reason =
+			parse_fragment(pkt, (field & 0x1fff) * 8, field & 0x2000, pkt->size - pkt->l4_offset);
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = l3;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the balancer itself says to a sender: what would fit (RFC 792, RFC 1191; RFC 4443, 3.2). The answer leaves
- * the way the packet came.
+ * What the balancer itself says to a sender: what would fit (RFC 792, RFC 1191; RFC 4443, 3.2). The answer
+ * leaves the way the packet came.
  */
 #ifndef FAIRLEAD_REPLY_H
 #define FAIRLEAD_REPLY_H
@@ -12,7 +12,8 @@
 #include "exit.h"
 
 #define REPLY_TTL 64
-/* With their headers the answers are 576 (RFC 1812) and 1280 bytes (RFC 4443). The least is for headers in a buffer of their own. */
+/* With their headers the answers are 576 (RFC 1812) and 1280 bytes (RFC 4443). The least is for headers in a
+ * buffer of their own. */
 #define QUOTE_IPV4 548
 #define QUOTE_IPV6 1232
 #define QUOTE_LEAST 128
@@ -27,7 +28,8 @@ static __always_inline void swap_macs(struct ethhdr *eth)
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
 }
 
-/* Cuts the frame to `l2_size` and `quote` bytes and moves its Ethernet header and tags `room` bytes ahead of the packet. */
+/* Cuts the frame to `l2_size` and `quote` bytes and moves its Ethernet header and tags `room` bytes ahead of
+ * the packet. */
 static __always_inline bool reply_room(struct xdp_md *ctx, __u32 l2_size, __u32 quote, __u32 room)
 {
 	if (bpf_xdp_adjust_tail(ctx, (int)(l2_size + quote) - (int)bpf_xdp_get_buff_len(ctx)) ||
@@ -84,8 +86,8 @@ static __always_inline bool too_big_ipv4(struct xdp_md *ctx, __u32 l2_size, cons
 		.code = ICMP_FRAGMENT_NEEDED,
 		.rest = bpf_htonl(mtu & 0xffff),
 	};
-	icmp->checksum = fold_checksum(fold_once(sum_quote(
-		quoted, quote, bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp), 0))));
+	icmp->checksum = fold_checksum(fold_once(
+		sum_quote(quoted, quote, bpf_csum_diff(NULL, 0, (__be32 *)icmp, sizeof(*icmp), 0))));
 	return true;
 }
 

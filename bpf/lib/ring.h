@@ -6,11 +6,9 @@
 #include "hash.h"
 #include "maps.h"
 
-/* The pool's backend for this packet; 0 when the ring has none. Costs a SipHash and up to two cache misses.
- */
-static __always_inline __u16 ring_choose(const struct packet *pkt, const struct service *service)
+/* The owner of the row this hash names; 0 when the pool has no ring. Up to two cache misses. */
+static __always_inline __u16 ring_owner(__u32 pool, __u64 hash)
 {
-	__u32 pool = service->pool;
 	__u64 *ref = bpf_map_lookup_elem(&pools, &pool);
 	if (!ref)
 		return 0;
@@ -19,12 +17,29 @@ static __always_inline __u16 ring_choose(const struct packet *pkt, const struct 
 	__u32 start = (__u32)ring;
 	__u32 rows = ring >> 32;
 	/* Scaled instead of a remainder: no division, and the hash's high bits decide. */
-	__u32 index = start + (__u32)((ring_hash(pkt) >> 32) * rows >> 32);
+	__u32 index = start + (__u32)((hash >> 32) * rows >> 32);
 	struct ring_row *row = bpf_map_lookup_elem(&ring_rows, &index);
 
 	if (!rows || !row)
 		return 0;
 	return row->current;
+}
+
+/* The service's backend for this packet by its flow or, with SERVICE_SOURCE in `flags`, its client's prefix.
+ * Costs a SipHash. */
+static __always_inline __u16 ring_choose(const struct packet *pkt, const struct service *service, __u32 flags)
+{
+	if (flags & SERVICE_SOURCE) {
+		__u32 number = service->number;
+		struct service_options *options = bpf_map_lookup_elem(&service_options, &number);
+
+		if (!options)
+			return 0;
+		return ring_owner(service->pool,
+				  source_hash(pkt->to.family, pkt->from[0] & options->source_mask[0],
+					      pkt->from[1] & options->source_mask[1]));
+	}
+	return ring_owner(service->pool, ring_hash(pkt));
 }
 
 #endif

@@ -57,8 +57,8 @@ static __always_inline int send(struct xdp_md *ctx, const struct packet *pkt, co
 	if (!(flags & SERVICE_L2) && limit > tunnel_mtu)
 		limit = tunnel_mtu;
 	if (pkt->size + outer > limit)
-		return pkt->fragment_offset || is_icmp(pkt) ? finish(REASON_TOO_BIG, service->number, 0) :
-							      too_big(ctx, service->number, limit - outer);
+		return pkt->fragment_offset || is_icmp(pkt) ? finish(REASON_TOO_BIG, service->number, 0)
+							    : too_big(ctx, service->number, limit - outer);
 	reason = encap(ctx, pkt, to, flags, entropy);
 	if (reason != REASON_FORWARDED)
 		return finish(reason, service->number, 0);
@@ -68,18 +68,39 @@ static __always_inline int send(struct xdp_md *ctx, const struct packet *pkt, co
 	return finish(reason, service->number, to->interface);
 }
 
-/* The same for packets that are not worth a copy of it all. */
+/* An unusual packet on its way: not on the stack, where a few functions deep is no room for it. */
 struct errand {
 	struct packet pkt;
 	struct service service;
-	const struct backend *to;
+	__u32 number; /* the backend's */
 	__u32 entropy;
 	bool begins;
 };
+_Static_assert(sizeof(struct errand) <= sizeof(struct scratch), "lies in it");
 
-__attribute__((unused)) static __noinline int send_unusual(struct xdp_md *ctx, struct errand *errand)
+/* What a function says that leaves this packet's errand to send_errand(). */
+#define ERRAND_READY (-1)
+
+static __always_inline void *scratch(enum scratch_use what)
 {
-	return send(ctx, &errand->pkt, &errand->service, errand->to, errand->entropy, errand->begins);
+	__u32 use = what;
+
+	return bpf_map_lookup_elem(&scratches, &use);
+}
+
+/* send() where its speed does not matter: one copy of it, verified once. */
+__noinline int send_errand(struct xdp_md *ctx)
+{
+	struct errand *errand = scratch(SCRATCH_ERRAND);
+
+	if (!errand)
+		return finish(REASON_INTERNAL, 0, 0);
+
+	struct backend *to = backend_of(&errand->service, errand->number);
+
+	if (!to)
+		return finish(REASON_NO_BACKEND, errand->service.number, 0);
+	return send(ctx, &errand->pkt, &errand->service, to, errand->entropy, errand->begins);
 }
 
 #endif

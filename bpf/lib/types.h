@@ -281,10 +281,12 @@ struct fragment_key {
 
 enum fragment_limit { FRAGMENT_LIFE_TICKS_SHIFT = 9 }; /* at HZ=250: 2 s */
 
-/* Packet bytes while they are added up. */
+/* What one packet needs and the stack has no room for. */
+enum scratch_use { SCRATCH_SUM, SCRATCH_ERRAND, SCRATCH_QUOTED, SCRATCH_USES };
+
 struct scratch {
 	__u8 bytes[512];
-};
+} __attribute__((aligned(8)));
 
 struct fragment {
 	struct service service;

@@ -123,6 +123,68 @@ export const FlowState = {
   CLOSED: 3,
 } as const;
 
+export interface Source6Key {
+  prefixSize: number;
+  list: number;
+  address: Uint8Array;
+}
+export const Source6Key = struct<Source6Key>(24, {
+  prefixSize: u32(0),
+  list: u32(4),
+  address: bytes(8, 16),
+});
+
+export interface Source4Key {
+  prefixSize: number;
+  list: number;
+  address: number;
+}
+export const Source4Key = struct<Source4Key>(12, {
+  prefixSize: u32(0),
+  list: u32(4),
+  address: be32(8),
+});
+
+export interface ServiceOptions {
+  sourceMask: Uint8Array;
+  rateIntervalNs: bigint;
+  rateBurstNs: bigint;
+}
+export const ServiceOptions = struct<ServiceOptions>(32, {
+  sourceMask: bytes(0, 16),
+  rateIntervalNs: u64(16),
+  rateBurstNs: u64(24),
+});
+
+export interface RateKey {
+  from: Uint8Array;
+  service: number;
+}
+export const RateKey = struct<RateKey>(24, {
+  from: bytes(0, 16),
+  service: u32(16),
+});
+
+export interface QuicLengths {
+  length: Uint8Array;
+}
+export const QuicLengths = struct<QuicLengths>(8, {
+  length: bytes(0, 8),
+});
+
+export interface QuicKey {
+  pool: number;
+  config: number;
+  length: number;
+  id: Uint8Array;
+}
+export const QuicKey = struct<QuicKey>(24, {
+  pool: u16(0),
+  config: u8(2),
+  length: u8(3),
+  id: bytes(8, 16),
+});
+
 export interface Scratch {
   bytes: Uint8Array;
 }
@@ -280,68 +342,6 @@ export const FlowStats = struct<FlowStats>(40, {
   bucketFull: u64(32),
 });
 
-export interface ServiceOptions {
-  sourceMask: Uint8Array;
-  rateIntervalNs: bigint;
-  rateBurstNs: bigint;
-}
-export const ServiceOptions = struct<ServiceOptions>(32, {
-  sourceMask: bytes(0, 16),
-  rateIntervalNs: u64(16),
-  rateBurstNs: u64(24),
-});
-
-export interface Source4Key {
-  prefixSize: number;
-  list: number;
-  address: number;
-}
-export const Source4Key = struct<Source4Key>(12, {
-  prefixSize: u32(0),
-  list: u32(4),
-  address: be32(8),
-});
-
-export interface Source6Key {
-  prefixSize: number;
-  list: number;
-  address: Uint8Array;
-}
-export const Source6Key = struct<Source6Key>(24, {
-  prefixSize: u32(0),
-  list: u32(4),
-  address: bytes(8, 16),
-});
-
-export interface RateKey {
-  from: Uint8Array;
-  service: number;
-}
-export const RateKey = struct<RateKey>(24, {
-  from: bytes(0, 16),
-  service: u32(16),
-});
-
-export interface QuicLengths {
-  length: Uint8Array;
-}
-export const QuicLengths = struct<QuicLengths>(8, {
-  length: bytes(0, 8),
-});
-
-export interface QuicKey {
-  pool: number;
-  config: number;
-  length: number;
-  id: Uint8Array;
-}
-export const QuicKey = struct<QuicKey>(24, {
-  pool: u16(0),
-  config: u8(2),
-  length: u8(3),
-  id: bytes(8, 16),
-});
-
 export interface FragmentKey {
   from: Uint8Array;
   to: Uint8Array;
@@ -363,7 +363,13 @@ export const Fragment = { size: 16, offset: { service: 0, backend: 8, early: 10,
 
 /** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
-  scratch_bytes: { type: 6, keySize: 4, valueSize: 512, maxEntries: 1, flags: 0 },
+  sources6: { type: 11, keySize: 24, valueSize: 4, maxEntries: 1048576, flags: 1 },
+  sources4: { type: 11, keySize: 12, valueSize: 4, maxEntries: 1048576, flags: 1 },
+  service_options: { type: 2, keySize: 4, valueSize: 32, maxEntries: 4096, flags: 1024 },
+  rates: { type: 9, keySize: 24, valueSize: 8, maxEntries: 65536, flags: 0 },
+  quic_lengths: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
+  quic_servers: { type: 1, keySize: 24, valueSize: 4, maxEntries: 131072, flags: 1 },
+  scratches: { type: 6, keySize: 4, valueSize: 512, maxEntries: 3, flags: 0 },
   icmp_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 3, flags: 0 },
   services: { type: 2, keySize: 4, valueSize: 32, maxEntries: 32768, flags: 1024 },
   vip_filter: { type: 2, keySize: 4, valueSize: 8, maxEntries: 64, flags: 1024 },
@@ -379,12 +385,6 @@ export const MapShape = {
   flow_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
   flow_table_stats: { type: 6, keySize: 4, valueSize: 40, maxEntries: 1, flags: 0 },
   tallies: { type: 6, keySize: 4, valueSize: 8, maxEntries: 24576, flags: 0 },
-  service_options: { type: 2, keySize: 4, valueSize: 32, maxEntries: 4096, flags: 1024 },
-  sources4: { type: 11, keySize: 12, valueSize: 4, maxEntries: 1048576, flags: 1 },
-  sources6: { type: 11, keySize: 24, valueSize: 4, maxEntries: 1048576, flags: 1 },
-  rates: { type: 9, keySize: 24, valueSize: 8, maxEntries: 65536, flags: 0 },
-  quic_lengths: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
-  quic_servers: { type: 1, keySize: 24, valueSize: 4, maxEntries: 131072, flags: 1 },
   fragments: { type: 9, keySize: 40, valueSize: 16, maxEntries: 16384, flags: 0 },
 } as const;
 

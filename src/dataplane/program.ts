@@ -18,7 +18,7 @@ export interface ProgramConfig {
   readonly tunnelMtu: number;
   /** ServiceFlag bits: what some service wants. Without its bit here, a service's flag does nothing. */
   readonly features: number;
-  /** ICMP packets answered or carried per second, CPU and kind. Default 1000. */
+  /** ICMP packets answered or carried per CPU and kind (IcmpKind). Default: 1000. */
   readonly icmpPerSecond?: number;
 }
 
