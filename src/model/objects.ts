@@ -9,6 +9,13 @@ export interface Backend {
   readonly address: string;
   readonly weight: number;
   readonly state: BackendState;
+  /** QUIC-LB server IDs (draft-ietf-quic-load-balancers) by config rotation codepoint 0..6; `id`: 1 to 15 bytes in lower-case hex. */
+  readonly serverIds?: readonly ServerId[];
+}
+
+export interface ServerId {
+  readonly config: number;
+  readonly id: string;
 }
 
 /** A set of backends and the ring over them. `ring.size` 0 means chosen from the member count. Backends are ordered by name. */
@@ -18,16 +25,28 @@ export interface Pool {
   readonly ring: { readonly size: number };
 }
 
-/** What clients connect to: `address` (the VIP, canonical text), `port` 1..65535, `protocol`. */
+/** What clients connect to: `address` (the VIP, canonical text), `port` 0..65535 (0: every port without a service of its own), `protocol`. */
 export interface Service {
   readonly name: string;
   readonly address: string;
   readonly port: number;
   readonly protocol: Protocol;
   readonly pool: string;
-  readonly forwarding: 'ipip';
-  readonly affinity: 'flow';
+  readonly forwarding: Forwarding;
+  readonly affinity: Affinity;
+  /** With affinity 'source': how many bits of the client's address count. Default: all. */
+  readonly affinityPrefix?: { readonly ipv4: number; readonly ipv6: number };
+  /** False: no flow is remembered, the ring alone decides. Default: true. */
+  readonly flowMemory?: boolean;
+  /** Canonical prefixes of the service's family. Absent or empty: no list. */
+  readonly allow?: readonly string[];
+  readonly deny?: readonly string[];
+  /** Per source. */
+  readonly rateLimit?: { readonly packetsPerSecond: number; readonly burst: number };
 }
+
+export type Forwarding = 'ipip' | 'gue' | 'l2';
+export type Affinity = 'flow' | 'source' | 'quic-cid';
 
 /** An object as the store holds it; `revision` is the store revision of its last change and the object's ETag. */
 export interface Stored<T> {
