@@ -77,8 +77,7 @@ async function explain(
   found: Difference,
   where: string,
 ): Promise<string> {
-  const replay = (some: readonly Step[]): Promise<Difference | null> =>
-    runSteps(path, world(), some, nothing(), found.late);
+  const replay = (some: readonly Step[]): Promise<Difference | null> => runSteps(path, world(), some, nothing());
   const again = await replay(steps.slice(0, found.step + 1));
   let least = again ?? found;
   let kept = steps.slice(0, least.step + 1);

@@ -30,13 +30,12 @@ export function firstBuffer(linear: number, size: number): Uint8Array | null {
   return new Uint8Array(Uint32Array.of(0, linear, 0, 1, 0, 0).buffer);
 }
 
-/** Runs all steps on a world as it was made; the first difference, or null. `everyStep` reads the counters after each. */
+/** Runs all steps on a world as it was made; the first difference, or null. */
 export async function runSteps(
   path: PacketPath,
   world: World,
   steps: readonly Step[],
   tried: Tried,
-  everyStep = false,
 ): Promise<Difference | null> {
   const { maps } = path;
   await putWorld(maps, world);
@@ -57,7 +56,7 @@ export async function runSteps(
       performance.now() - remembered > STALLED_MS ? null : { step: at, text, late };
     if (step === 'forget') {
       const text = check();
-      if (text !== null) return { step: at, text, late: !everyStep };
+      if (text !== null) return found(text, true);
       await forgetFragments(maps, world);
       remembered = performance.now();
     } else if ('frame' in step) {
@@ -76,8 +75,6 @@ export async function runSteps(
       }
       counted[verdict.reason] = total;
       if (text !== null) return found(`${wanted}: ${text}`, false);
-      const counts = everyStep ? check() : null;
-      if (counts !== null) return found(counts, false);
     } else if ('ring' in step) {
       (world.pools.get(step.pool) as ModelPool).ring = step.ring;
       putRing(maps, step.pool, step.ring);

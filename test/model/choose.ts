@@ -4,6 +4,7 @@ import { Reason, ServiceFlag, Tally } from '../../src/dataplane/abi.gen.js';
 import { type Packet, TCP, UDP } from './parse.js';
 import { sipHashHigh } from './siphash.js';
 import {
+  type Flow,
   FlowState,
   type ModelBackend,
   type ModelPool,
@@ -134,21 +135,18 @@ const RST = 4;
 export function choose(world: World, service: ModelService, packet: Packet): Choice {
   const tallies: TallyNumber[] = [];
   const id = flowId(packet);
+  let named: ModelBackend | null = null;
   if ((service.flags & ServiceFlag.QUIC) !== 0 && packet.protocol === UDP) {
     const [backend, tally] = quic(world, service, payloadOf(packet));
     tallies.push(tally);
-    if (backend !== null) {
-      const flow = (service.flags & ServiceFlag.STATELESS) === 0 ? world.flows.get(id) : undefined;
-      if (flow) {
-        flow.backend = backend.number;
-        flow.state = FlowState.ESTABLISHED;
-      }
-      return { backend, tallies, begun: false };
-    }
+    named = backend;
   }
-  const ring = (): ModelBackend | null => takes(world, ringChoice(world, service, packet), service.flags);
+  const ring = (): ModelBackend | null => named ?? takes(world, ringChoice(world, service, packet), service.flags);
   if ((service.flags & ServiceFlag.STATELESS) !== 0) return { backend: ring(), tallies, begun: false };
-  return { ...remembered(world, service, packet, id, ring), tallies };
+  const choice = remembered(world, service, packet, id, ring);
+  if (named === null) return { ...choice, tallies };
+  (world.flows.get(id) as Flow).backend = named.number;
+  return { ...choice, backend: named, tallies };
 }
 
 /** The flow memory, and what a packet leaves in it. */

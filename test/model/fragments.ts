@@ -4,7 +4,7 @@ import { Reason, Tally } from '../../src/dataplane/abi.gen.js';
 import { type Choice, guard, ringChoiceOfClient } from './choose.js';
 import { send } from './outer.js';
 import type { Fragment, Packet } from './parse.js';
-import { type Datagram, type ModelService, takes, type Verdict, type World } from './world.js';
+import { type Datagram, type ModelBackend, type ModelService, takes, type Verdict, type World } from './world.js';
 
 const pairId = (packet: Packet): string =>
   `${packet.from.toString('latin1')}${packet.to.toString('latin1')}/${packet.protocol}`;
@@ -26,27 +26,30 @@ export function firstFragment(world: World, service: ModelService, packet: Packe
 /** A fragment with an offset: it has no ports. */
 export function laterFragment(world: World, packet: Packet, frame: Buffer): Verdict {
   const found = lookUp(world, packet);
-  if (found === null) return { reason: Reason.FRAGMENT, service: 0, tallies: [], out: frame, open: [] };
-  const { service, early } = found;
+  const dropped = { service: found.service?.number ?? 0, tallies: [], out: frame, open: [] };
+  if (!found.backend) return { ...dropped, reason: Reason.FRAGMENT };
+  const { service, backend, early } = found;
   const refused = guard(service, packet.from);
-  const dropped = { service: service.number, out: frame, open: [] };
-  if (refused !== null) return { ...dropped, reason: refused, tallies: [] };
-  const backend = takes(world, found.backend, service.flags);
-  if (backend === null) return { ...dropped, reason: Reason.NO_BACKEND, tallies: [] };
-  if (early) world.datagrams.set(datagramId(packet), found);
+  if (refused !== null) return { ...dropped, reason: refused };
+  if (early) world.datagrams.set(datagramId(packet), { service, backend: backend.number, early });
   return send(world, service, backend, packet, null, [early ? Tally.FRAGMENT_EARLY : Tally.FRAGMENT]);
 }
 
+type Found =
+  | { readonly service: ModelService; readonly backend: ModelBackend; readonly early: boolean }
+  | { readonly service: ModelService | null; readonly backend: null };
+
 /** The backend remembered or chosen; `early` when it is chosen now. */
-function lookUp(world: World, packet: Packet): Datagram | null {
+function lookUp(world: World, packet: Packet): Found {
   const datagram = world.datagrams.get(datagramId(packet));
-  if (datagram) return { ...datagram, early: false };
-  const pair = world.pairs.get(pairId(packet));
-  if (pair) return { ...pair, early: true };
+  const known = datagram ?? world.pairs.get(pairId(packet));
+  const remembered = known && takes(world, known.backend, known.service.flags);
+  if (remembered) return { service: known.service, backend: remembered, early: !datagram };
   const services = (world.vips.get(packet.to.toString('latin1')) ?? []).filter(
     ({ protocol }) => protocol === packet.protocol,
   );
-  const [service] = services;
-  if (!service || services.length > 1) return null;
-  return { service, backend: ringChoiceOfClient(world, service, packet.from), early: true };
+  const only = services.length === 1 ? services[0] : undefined;
+  if (!only) return { service: known?.service ?? null, backend: null };
+  const backend = takes(world, ringChoiceOfClient(world, only, packet.from), only.flags);
+  return backend ? { service: only, backend, early: true } : { service: only, backend };
 }

@@ -15,7 +15,7 @@ export function icmp(world: World, packet: Packet): Verdict {
   const code = frame.readUInt8(transport + 1);
   if (type === (v6 ? 128 : 8) && code === 0) return { ...ends(Reason.ECHO_ANSWERED), out: echoReply(packet) };
   if (!(v6 ? [1, 2, 3, 4] : [3, 11, 12]).includes(type)) return ends(Reason.NOT_OURS);
-  const quoted = quote(world, packet.frame, transport + 8, ip + size, linear, v6, false);
+  const quoted = quote(world, packet.frame, transport + 8, ip + size, linear, false);
   if (typeof quoted === 'number') return ends(quoted);
   if (!quoted.to.equals(packet.to)) return ends(Reason.ICMP_UNKNOWN);
   const service = findService(world, quoted.to, quoted.toPort, quoted.protocol);
@@ -35,31 +35,35 @@ function quote(
   at: number,
   end: number,
   linear: number,
-  v6: boolean,
   inner: boolean,
 ): Tuple | ReasonNumber {
+  if (at + 20 > end) return Reason.MALFORMED;
+  if (at + 20 > linear) return Reason.TRUNCATED;
+  const version = frame.readUInt8(at) >> 4;
+  if (version !== 4 && version !== 6) return Reason.MALFORMED;
+  const v6 = version === 6;
   const header = v6 ? 40 : 20;
   if (at + header > end) return Reason.MALFORMED;
   if (at + header > linear) return Reason.TRUNCATED;
-  if (frame.readUInt8(at) >> 4 !== (v6 ? 6 : 4)) return Reason.MALFORMED;
   let protocol = frame.readUInt8(at + (v6 ? 6 : 9));
   let transport = at + header;
   let offset = v6 ? 0 : frame.readUInt16BE(at + 6) & 0x1fff;
   if (v6) {
     const chain = walk(frame, transport, end, linear, protocol);
-    if (typeof chain === 'number') return chain === Reason.TRUNCATED ? chain : Reason.ICMP_UNKNOWN;
+    if (typeof chain === 'number') return Reason.ICMP_UNKNOWN;
     ({ protocol, at: transport } = chain);
     offset = chain.fragment?.offset ?? 0;
   } else {
     const size = (frame.readUInt8(at) & 15) * 4;
-    if (size < 20) return Reason.MALFORMED;
+    if (size < 20 || at + size > end) return Reason.MALFORMED;
     transport = at + size;
   }
+  if (offset !== 0) return Reason.ICMP_UNKNOWN;
+  const next = inner ? null : tunnelled(world, frame, transport, Math.min(end, linear), protocol);
+  if (next !== null) return quote(world, frame, next, end, linear, true);
   if (transport + 4 > end) return Reason.MALFORMED;
+  if (protocol !== TCP && protocol !== UDP) return Reason.ICMP_UNKNOWN;
   if (transport + 4 > linear) return Reason.TRUNCATED;
-  const next = inner || offset !== 0 ? null : tunnelled(world, frame, transport, end, protocol);
-  if (next !== null) return quote(world, frame, next.at, end, linear, next.v6, true);
-  if (offset !== 0 || (protocol !== TCP && protocol !== UDP)) return Reason.ICMP_UNKNOWN;
   return {
     from: v6 ? frame.subarray(at + 24, at + 40) : frame.subarray(at + 16, at + 20),
     to: v6 ? frame.subarray(at + 8, at + 24) : frame.subarray(at + 12, at + 16),
@@ -70,17 +74,11 @@ function quote(
 }
 
 /** Where the packet in a tunnel packet begins. */
-function tunnelled(
-  world: World,
-  frame: Buffer,
-  transport: number,
-  end: number,
-  protocol: number,
-): { at: number; v6: boolean } | null {
-  if (protocol === 4 || protocol === 41) return { at: transport, v6: protocol === 41 };
-  if (protocol !== UDP || frame.readUInt16BE(transport + 2) !== world.guePort || transport + 9 > end) return null;
+function tunnelled(world: World, frame: Buffer, transport: number, end: number, protocol: number): number | null {
+  if (protocol === 4 || protocol === 41) return transport;
+  if (protocol !== UDP || transport + 9 > end || frame.readUInt16BE(transport + 2) !== world.guePort) return null;
   const version = frame.readUInt8(transport + 8) >> 4;
-  return version === 4 || version === 6 ? { at: transport + 8, v6: version === 6 } : null;
+  return version === 4 || version === 6 ? transport + 8 : null;
 }
 
 /** RFC 1624, equation 3: the checksum after a 16-bit word of what it covers has changed. */

@@ -26,8 +26,5 @@ export function model(world: World, frame: Buffer, linear = frame.length): Verdi
     backend === null
       ? { ...ends(Reason.NO_BACKEND, service.number), of: service.number, tallies }
       : send(world, service, backend, packet, packet.fragment ? null : packet, tallies);
-  const slot = own.backend?.slot;
-  return own.begun && verdict.counted && slot !== undefined
-    ? { ...verdict, connection: service.countersStart + slot }
-    : verdict;
+  return own.begun && verdict.counted ? { ...verdict, connection: verdict.counted.index } : verdict;
 }
