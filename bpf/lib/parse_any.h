@@ -32,6 +32,8 @@ static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip
 	bool seen = false;
 
 	for (int count = 0; count <= EXTENSIONS_MAX; count++) {
+		/* Else clang makes a loop that falls through into its own head: to 6.1 a back-edge. */
+		asm volatile("" : "+r"(count));
 		__u8 type = *protocol;
 		__u32 left = pkt->size - pkt->l4_offset;
 		__u32 offset = pkt->l4_offset;
