@@ -38,14 +38,15 @@ const layers = (reading: Reading): string =>
 
 const CHECKSUMS = ['ip', 'tcp', 'udp', 'icmp', 'icmpv6'].map((name) => `${name}.checksum.status` as keyof Reading);
 
-/** Every checksum of the packet inside is what it was, and those in front of it are right. */
+/** Every checksum of the packet inside is what it was, and those in front of it are right; where one inside is wrong, GUE's may be. */
 function assertTunnelled({ name, in: came, out }: Seen, outer: string): void {
   assert.deepEqual(out['_ws.malformed'], came['_ws.malformed'], name);
   assert.equal(layers(out), `${outer} ${layers(came)}`.trim(), name);
   for (const field of CHECKSUMS) {
     const own = out[field].slice(0, out[field].length - came[field].length);
     assert.deepEqual(out[field].slice(own.length), came[field], `${name}: ${field}`);
-    assert.ok(!own.includes(BAD), `${name}: outer ${field} ${own}`);
+    const derived = field === 'udp.checksum.status' && CHECKSUMS.some((each) => came[each].includes(BAD));
+    assert.ok(derived || !own.includes(BAD), `${name}: outer ${field} ${own}`);
   }
 }
 

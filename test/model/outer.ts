@@ -52,7 +52,7 @@ export function send(
 ): Verdict {
   const counted = { index: service.countersStart + backend.slot, bytes: packet.size };
   const fits = limit(world, service, backend);
-  if (packet.size > fits) return tooBig(service, backend, packet, fits, counted, tallies);
+  if (packet.size > fits) return tooBig(world, service, backend, packet, fits, counted, tallies);
   const l2 = (service.flags & ServiceFlag.L2) !== 0;
   const open: Open[] = [];
   const head = [backend.nextHopMac, backend.sourceMac, backend.tags];
@@ -120,6 +120,7 @@ function outer(
 }
 
 function tooBig(
+  world: World,
   service: ModelService,
   backend: ModelBackend,
   packet: Packet,
@@ -129,7 +130,7 @@ function tooBig(
 ): Verdict {
   const { frame, ip, v6 } = packet;
   const base = { service: service.number, of: service.number, tallies, open: [] };
-  if (!v6 && (frame.readUInt8(ip + 6) & 0x40) === 0 && splits(packet, backend, fits)) {
+  if (world.splits && !v6 && (frame.readUInt8(ip + 6) & 0x40) === 0 && splits(packet, backend, fits)) {
     return { ...base, service: 0, reason: Reason.SPLIT, out: null, counted };
   }
   const answer =

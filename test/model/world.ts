@@ -67,6 +67,8 @@ export interface World {
   readonly tunnelSource6: Buffer;
   readonly tunnelMtu: number;
   readonly guePort: number;
+  /** The node can send the second half of a packet that is split. */
+  readonly splits: boolean;
   readonly services: ReadonlyMap<string, ModelService>; // by serviceId
   readonly vips: ReadonlyMap<string, readonly ModelService[]>; // by the address's bytes as latin1
   readonly pools: ReadonlyMap<number, ModelPool>;
