@@ -186,10 +186,11 @@ export function icmpError(make: Make): Buffer[] {
   const shown = random.once(3) ? quoted.subarray(0, random.below(quoted.length + 1)) : quoted;
   const type = v6 ? random.pick([1, 2, 3, 4]) : random.pick([3, 3, 11, 12]);
   const rest = Buffer.concat([random.bytes(4), shown.subarray(0, random.once(4) ? 1400 : v6 ? 1232 : 548)]);
-  const message = icmp(to.from, to.to, type, random.below(6), rest);
   const source = random.once(2) ? to.from : random.pick(v6 ? CLIENTS6 : CLIENTS4);
-  if (v6) return [ip(source, to.to, ICMP6, icmp(source, to.to, type, 0, rest), more)];
-  return [ip(source, to.to, ICMP, message, more)];
+  // At times to another VIP than the one it is about.
+  const target = random.once(12) ? random.pick(v6 ? VIPS6 : VIPS4) : to.to;
+  const message = icmp(source, target, type, random.below(6), rest);
+  return [ip(source, target, v6 ? ICMP6 : ICMP, message, more)];
 }
 
 /** The packet in a tunnel of its own kind: IP in IP or GUE, with plain outer addresses. */
