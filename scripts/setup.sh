@@ -22,7 +22,7 @@ perl -e '
 ' || exit 1
 
 packages=(bpftool clang-19 ethtool g++ iproute2 libbpf-dev libelf-dev make python3 zlib1g-dev)
-[ "${1:-start}" != test ] || packages+=(clang-format-19 curl fish procps tcpdump zsh)
+[ "${1:-start}" != test ] || packages+=(clang-format-19 curl fish procps qemu-system-x86 tcpdump tshark zsh)
 missing=()
 for package in "${packages[@]}"; do
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
@@ -43,3 +43,5 @@ if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
 	touch node_modules/.package-lock.json
 fi
 make --silent --jobs=2 all
+[ "${1:-start}" != test ] || bash scripts/vm-kernel.sh ||
+	echo "fairlead: no Debian kernel to be had here: the tests in a machine of their own are skipped" >&2

@@ -35,6 +35,7 @@ const CHECKS: Readonly<Record<string, () => void>> = {
       '--Werror',
       ...sources('bpf', '.c', '.h'),
       ...sources('bench/bpf', '.c'),
+      ...sources('test/vm', '.c'),
     ]),
   'format of C++': () =>
     void shell('clang-format-19', ['--dry-run', '--Werror', ...sources('native/src', '.cc', '.h')]),

@@ -9,11 +9,13 @@ import { type Config, loadConfig } from './controlplane/config.js';
 import { openFileStore } from './controlplane/file-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
+import { featuresOf } from './controlplane/settings.js';
 import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
 import type { NodeView } from './model/node-view.js';
+import type { Snapshot } from './model/objects.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
 
@@ -26,7 +28,7 @@ function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
   return null;
 }
 
-function dataplaneConfig(config: Config, hashKey: string, warn: (line: string) => void): DataplaneConfig {
+function dataplaneConfig(config: Config, snapshot: Snapshot, warn: (line: string) => void): DataplaneConfig {
   const source = config.tunnel.source ?? ownAddress(config, 'IPv4');
   const source6 = config.tunnel.source6 ?? ownAddress(config, 'IPv6');
   if (source === null) warn('no IPv4 address to send from: set tunnel.source before making an IPv4 service');
@@ -36,11 +38,11 @@ function dataplaneConfig(config: Config, hashKey: string, warn: (line: string) =
     bpffs: config.bpffs,
     flowsPerCpu: config.flows.perCpu,
     newFlowsPerSecond: config.flows.newPerSecond,
-    ringKey: Buffer.from(hashKey, 'hex'),
+    ringKey: Buffer.from(snapshot.hashKey, 'hex'),
     tunnelSource: parseAddress(source ?? '0.0.0.0').bytes,
     tunnelSource6: parseAddress(source6 ?? '::').bytes,
     tunnelMtu: config.tunnel.mtu,
-    features: 0,
+    features: featuresOf(snapshot),
   };
 }
 
@@ -74,7 +76,7 @@ type OnClose = (close: () => void | Promise<void>) => void;
 
 /** Opens the packet path and keeps it equal to the store. */
 async function startNode(config: Config, store: Store, log: Logger, onClose: OnClose): Promise<NodeView> {
-  const settings = dataplaneConfig(config, store.read().hashKey, (line) => log.warn(line));
+  const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
   for (const warning of dataplane.warnings) log.warn(warning);
@@ -83,7 +85,7 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
-  const reconciler = startReconciler(dataplane.maps, store, resolver);
+  const reconciler = startReconciler(dataplane.maps, store, resolver, dataplane.setFeatures);
   onClose(() => reconciler.close());
   let lastError: string | null = null;
   reconciler.onRound(() => {

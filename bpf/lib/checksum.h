@@ -43,11 +43,15 @@ static long sum_piece(__u32 piece, struct sum_walk *walk)
 	__u8 *bytes = walk->scratch->bytes;
 	__u32 take = walk->left < SUM_PIECE ? walk->left : SUM_PIECE;
 
+	if (!take)
+		return 1;
 	/* Whole words: what is left of the last one is zero. */
 	if (take < SUM_PIECE)
 		*(__u32 *)(bytes + ((take & (SUM_PIECE - 1)) & ~3)) = 0;
 	asm volatile("" : "+r"(take));
-	if (take == 0 || take > SUM_PIECE || bpf_xdp_load_bytes(walk->ctx, walk->offset, bytes, take))
+	/* 1 to SUM_PIECE, as it is already; said so that 6.1, which learns nothing from "not 0", sees it. */
+	take = ((take - 1) & (SUM_PIECE - 1)) + 1;
+	if (bpf_xdp_load_bytes(walk->ctx, walk->offset, bytes, take))
 		return 1;
 	__u32 words = (take + 3) & ~3;
 	asm volatile("" : "+r"(words));

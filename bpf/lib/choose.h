@@ -23,8 +23,8 @@ static __always_inline struct choice choose_number(const struct service *service
 static __always_inline struct choice choose_quic(struct xdp_md *ctx, const struct packet *pkt,
 						 const struct service *service)
 {
-	__u32 header = pkt->l4_offset + UDP_HEADER_SIZE;
-	__u64 found = quic_server(ctx, pkt->l2_size + header, pkt->size - header, service->pool);
+	__u64 found =
+		quic_server(ctx, pkt->l2_size + pkt->l4_offset, pkt->size - pkt->l4_offset, service->pool);
 	struct choice choice = choose_number(service, (__u32)found);
 
 	count_tally(service->number, choice.to ? TALLY_QUIC_ROUTED : found >> 32);

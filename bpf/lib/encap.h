@@ -87,7 +87,7 @@ static __always_inline enum reason encap_ipv4(struct xdp_md *ctx, const struct p
 	struct iphdr *ip = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 
-	if ((void *)(gue ? (void *)(udp + 1) : (void *)udp) > end)
+	if ((void *)(udp + 1) > end) /* also without UDP: the inner packet is longer than that */
 		return REASON_INTERNAL;
 	write_macs(eth, to);
 	eth->h_proto = bpf_htons(ETH_P_IP);
@@ -126,7 +126,7 @@ static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct p
 	struct ipv6hdr *ip = (void *)(eth + 1);
 	struct udphdr *udp = (void *)(ip + 1);
 
-	if ((void *)(gue ? (void *)(udp + 1) : (void *)udp) > end)
+	if ((void *)(udp + 1) > end) /* also without UDP: the inner packet is longer than that */
 		return REASON_INTERNAL;
 	write_macs(eth, to);
 	eth->h_proto = bpf_htons(ETH_P_IPV6);

@@ -23,13 +23,17 @@ static __always_inline enum reason parse_fragment(struct packet *pkt, __u32 offs
 
 /*
  * Follows the chain from `protocol` at pkt->l4_offset to the transport's header. Reads only the frame's first
- * buffer: a chain beyond is REASON_TRUNCATED.
+ * buffer: a chain beyond is REASON_TRUNCATED. `cut`: the packet is the beginning of one, so its size tells
+ * nothing.
  */
-static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip, void *end, __u8 *protocol)
+static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip, void *end, __u8 *protocol,
+						    bool cut)
 {
 	bool seen = false;
 
 	for (int count = 0; count <= EXTENSIONS_MAX; count++) {
+		/* Else clang makes a loop that falls through into its own head: to 6.1 a back-edge. */
+		asm volatile("" : "+r"(count));
 		__u8 type = *protocol;
 		__u32 left = pkt->size - pkt->l4_offset;
 		__u32 offset = pkt->l4_offset;
@@ -55,7 +59,8 @@ static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip
 			seen = true;
 			pkt->fragment_id = *(__be32 *)(header + 4);
 			pkt->l4_offset += 8;
-			enum reason reason = parse_fragment(pkt, field & 0xfff8, field & 1, left - 8);
+			enum reason reason =
+				parse_fragment(pkt, field & 0xfff8, field & 1, cut ? 0 : left - 8);
 			/* Behind an offset lies data, not a chain. */
 			if (reason != REASON_FORWARDED || pkt->fragment_offset)
 				return reason;
@@ -137,7 +142,7 @@ __noinline int parse_any(struct xdp_md *ctx, struct packet *pkt)
 		if (reason != REASON_FORWARDED)
 			return reason;
 		protocol = ip->nexthdr;
-		reason = parse_extensions(pkt, ip, end, &protocol);
+		reason = parse_extensions(pkt, ip, end, &protocol, false);
 	} else {
 		return REASON_NOT_IP;
 	}

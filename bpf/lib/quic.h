@@ -13,6 +13,7 @@
 #define QUIC_V1 0x00000001
 #define QUIC_V2 0x6b3343cf /* RFC 9369 */
 #define QUIC_CID_MAX 20
+#define UDP_LENGTH_AT 4 /* RFC 768 */
 
 struct quic_head {
 	__u8 first;
@@ -32,7 +33,8 @@ static __always_inline bool quic_from_client(__u8 first, __u32 version)
 
 /*
  * The number of the backend a connection ID names, or 0; in the high half the tally that says why. That the
- * backend takes packets is not looked at. `at`: where the UDP payload of `left` bytes lies in the frame.
+ * backend takes packets is not looked at. `at`: where the UDP datagram lies in the frame; `left`: bytes of it
+ * and behind it in the IP packet.
  */
 __noinline __u64 quic_server(struct xdp_md *ctx, __u32 at, __u32 left, __u32 pool)
 {
@@ -41,7 +43,15 @@ __noinline __u64 quic_server(struct xdp_md *ctx, __u32 at, __u32 left, __u32 poo
 	const __u64 unknown = QUIC_TALLY(TALLY_QUIC_UNKNOWN);
 	__u32 id_size;
 	__u8 id_first;
+	__be16 size; /* the datagram's */
 
+	if (bpf_xdp_load_bytes(ctx, at + UDP_LENGTH_AT, &size, sizeof(size)))
+		return unknown;
+	/* What lies behind the datagram is not QUIC's. In a first fragment the datagram goes on beyond it. */
+	if (left > bpf_ntohs(size))
+		left = bpf_ntohs(size);
+	at += UDP_HEADER_SIZE;
+	left -= UDP_HEADER_SIZE;
 	if (left < 1 || bpf_xdp_load_bytes(ctx, at, &head.first, 1))
 		return unknown;
 	if (head.first & QUIC_LONG) {
@@ -72,6 +82,11 @@ __noinline __u64 quic_server(struct xdp_md *ctx, __u32 at, __u32 left, __u32 poo
 		return unknown;
 	__u32 length = lengths->length[config & 7];
 	if (!length || length > QUIC_ID_MAX || id_size < 1 + length)
+		return unknown;
+	/* 1 to QUIC_ID_MAX still; said so that 6.1, which learns nothing from "not 0", sees it. */
+	asm volatile("" : "+r"(length));
+	length = ((length - 1) & QUIC_ID_MAX) + 1;
+	if (length > QUIC_ID_MAX)
 		return unknown;
 	key.config = config;
 	key.length = length;

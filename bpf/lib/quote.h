@@ -55,10 +55,11 @@ static __always_inline enum reason quoted_header(void *ip, void *end, struct quo
 	copy_address(flow->from, &ip6->daddr);
 
 	/* The chain is that of a packet which begins and ends where the quote does. */
-	struct packet chain = {.size = sizeof(*ip6) + at->left - sizeof(*ip6), .l4_offset = sizeof(*ip6)};
+	struct packet chain = {.size = at->left, .l4_offset = sizeof(*ip6)};
 	__u8 protocol = ip6->nexthdr;
 
-	if (parse_extensions(&chain, header, end, &protocol) != REASON_FORWARDED || chain.fragment_offset)
+	if (parse_extensions(&chain, header, end, &protocol, true) != REASON_FORWARDED ||
+	    chain.fragment_offset)
 		return REASON_ICMP_UNKNOWN;
 	at->protocol = protocol;
 	at->offset += chain.l4_offset;
@@ -101,7 +102,7 @@ __noinline int parse_quote(struct xdp_md *ctx, const struct packet *pkt, struct 
 	if (at.protocol == IPPROTO_IPIP || at.protocol == IPPROTO_IPV6 || quoted_gue(ip, end, &at)) {
 		reason = quoted_header(ip, end, &at, flow);
 		if (reason != REASON_FORWARDED)
-			return reason == REASON_TRUNCATED ? reason : REASON_ICMP_UNKNOWN;
+			return reason;
 	}
 	if (at.left < QUOTED_PORTS)
 		return REASON_MALFORMED;

@@ -11,6 +11,7 @@
 #include "pin.h"
 #include "program.h"
 #include "system.h"
+#include "watch.h"
 
 namespace fairlead {
 
@@ -29,6 +30,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Map::Define(env, *addon);
   Program::Define(env, *addon);
   Link::Define(env, *addon);
+  Watch::Define(env, *addon);
 
   auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
     exports.Set(name, Napi::Function::New(env, function, name));
@@ -39,6 +41,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("openLink", OpenLink);
   add("createMap", Map::Create);
   add("attachXdp", AttachXdp);
+  add("watchNetwork", Watch::Open);
   add("synchronize", Synchronize);
   add("possibleCpus", PossibleCpus);
   add("tickNs", TickNs);

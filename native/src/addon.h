@@ -18,7 +18,7 @@ struct Parts {
 };
 
 struct Addon {
-  Napi::FunctionReference map, program, link, object;
+  Napi::FunctionReference map, program, link, object, watch;
   Parts* parts = nullptr;
   napi_threadsafe_function log = nullptr;  // guarded by the lock in log.cc
 };

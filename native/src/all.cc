@@ -17,3 +17,4 @@
 #include "program.cc"
 #include "system.cc"
 #include "variable.cc"
+#include "watch.cc"

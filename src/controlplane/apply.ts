@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Carries out a plan in the kernel.
-import { addTraffic, clearServiceOutcomes, readTraffic, resetTraffic } from '../dataplane/counters.js';
+import { addTraffic, clearServiceOutcomes, clearTallies, readTraffic, resetTraffic } from '../dataplane/counters.js';
 import { byStart, type Range, takeFirstFit } from '../dataplane/first-fit.js';
 import type { Maps } from '../dataplane/maps.js';
 import { native } from '../dataplane/native.js';
@@ -94,6 +94,7 @@ export async function apply(maps: Maps, steps: readonly Step[], places: readonly
       case 'clear-service':
         for (let at = 0; at < step.counters.size; at++) resetTraffic(maps, step.counters.start + at);
         clearServiceOutcomes(maps, step.number);
+        clearTallies(maps, step.number);
         break;
       case 'set-service':
         writeService(maps, step.service.key, step.service.value);

@@ -15,13 +15,20 @@ import {
 } from './kernel-state.js';
 import type { NextHop } from './next-hops.js';
 import type { Numbering, PoolNumbers } from './numbering.js';
+import { serviceEntry } from './settings.js';
 import { slices } from './slices.js';
 
 export type NextHops = ReadonlyMap<string, NextHop | null>;
 
-/** Whether rows may be given to this backend: asked for, and reachable. */
-export const isLive = (backend: Backend, hops: NextHops): boolean =>
-  backend.state === 'active' && backend.weight > 0 && hops.get(backend.address) != null;
+/** Whether rows may be given to this backend: asked for, and reachable; with `onLink`, without a router between. */
+export function isLive(backend: Backend, hops: NextHops, onLink = false): boolean {
+  const hop = hops.get(backend.address);
+  return backend.state === 'active' && backend.weight > 0 && hop != null && (hop.onLink || !onLink);
+}
+
+/** Pools whose members must be on link: those of services that forward by MAC address. */
+export const onLinkPools = (snapshot: Snapshot): Set<string> =>
+  new Set([...snapshot.services.values()].flatMap(({ value }) => (value.forwarding === 'l2' ? [value.pool] : [])));
 
 /** The share of the ring each backend should have, by name; the members that are not live have none. */
 export function wantedShares(pool: Pool, hops: NextHops): Map<string, number> {
@@ -43,8 +50,14 @@ export type RingCache = Map<string, BuiltRing>;
 const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
   a.length === b.length && a.every((item, at) => item === b[at]);
 
-async function ringOf(pool: Pool, { members }: PoolNumbers, hops: NextHops, old?: BuiltRing): Promise<BuiltRing> {
-  const live = pool.backends.map((b) => isLive(b, hops));
+async function ringOf(
+  pool: Pool,
+  { members }: PoolNumbers,
+  hops: NextHops,
+  onLink: boolean,
+  old?: BuiltRing,
+): Promise<BuiltRing> {
+  const live = pool.backends.map((b) => isLive(b, hops, onLink));
   const numbers = pool.backends.map((b) => members.get(b.address)?.number ?? 0);
   if (old && old.pool === pool && sameItems(old.live, live) && sameItems(old.numbers, numbers)) return old;
   const ring = await buildRingSliced(
@@ -56,20 +69,30 @@ async function ringOf(pool: Pool, { members }: PoolNumbers, hops: NextHops, old?
   return { pool, live, numbers, owners: ring.owners.map((index) => byIndex[index] ?? 0) };
 }
 
+/** VLAN tags as on the wire: type, then tag control information (priority 0). */
+function tagField(hop: NextHop | null): Uint8Array {
+  const field = Buffer.alloc(8);
+  for (const [at, { protocol, id }] of (hop?.tags ?? []).entries()) {
+    field.writeUInt16BE(protocol, at * 4);
+    field.writeUInt16BE(id, at * 4 + 2);
+  }
+  return field;
+}
+
 function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null): BackendEntry {
   const usable = hop !== null && backend.state !== 'disabled';
   const v6 = familyOf(backend.address) === Family.IPV6;
   return {
     address: backendField(backend),
     nextHopMac: hop?.mac ?? new Uint8Array(6),
-    flags: (usable ? BackendFlag.VALID : 0) | (v6 ? BackendFlag.IPV6 : 0),
+    flags: (usable ? BackendFlag.VALID : 0) | (v6 ? BackendFlag.IPV6 : 0) | (hop?.onLink ? BackendFlag.ON_LINK : 0),
     sourceMac: hop?.sourceMac ?? new Uint8Array(6),
     slot: pool.members.get(backend.address)?.slot ?? 0,
     interface: hop?.interface ?? 0,
     pool: pool.number,
-    mtu: 0xffff,
-    tagCount: 0,
-    tag: new Uint8Array(8),
+    mtu: Math.min(hop?.mtu ?? 0, 0xffff),
+    tagCount: hop?.tags.length ?? 0,
+    tag: tagField(hop),
   };
 }
 
@@ -84,12 +107,13 @@ export async function desired(
   const rings = new Map<number, Uint16Array>();
   const backends = new Map<number, BackendEntry>();
   const next: RingCache = new Map();
+  const onLink = onLinkPools(snapshot);
   const pause = slices();
   for (const [name, { value: pool }] of snapshot.pools) {
     const numbers = numbering.pools.get(name);
     if (!numbers) continue;
     if (pool.backends.length > 0) {
-      const ring = await ringOf(pool, numbers, hops, cache.get(name));
+      const ring = await ringOf(pool, numbers, hops, onLink.has(name), cache.get(name));
       next.set(name, ring);
       rings.set(numbers.number, ring.owners);
     }
@@ -109,10 +133,7 @@ export async function desired(
     const key = serviceKey(service);
     const marker = vipMarker(key);
     services.set(keyId(marker), { key: marker, value: { number: 0, pool: 0, countersStart: 0, flags: 0 } });
-    services.set(id, {
-      key,
-      value: { number: numbers.number, pool: pool.number, countersStart: numbers.countersStart, flags: 0 },
-    });
+    services.set(id, { key, value: serviceEntry(service, numbers, pool) });
   }
   cache.clear();
   for (const [name, ring] of next) cache.set(name, ring);

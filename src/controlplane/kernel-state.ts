@@ -51,6 +51,9 @@ export function serviceKey(service: Pick<ServiceObject, 'address' | 'port' | 'pr
 /** The entry that says "this address is a VIP", whatever the port. */
 export const vipMarker = (key: ServiceKey): ServiceKey => ({ ...key, port: 0, protocol: 0 });
 
+/** The entry for early fragments to this address and protocol: whose they are when one service has them all. */
+export const fragmentsKey = (key: ServiceKey): ServiceKey => ({ ...key, port: 0, kind: KeyKind.FRAGMENTS });
+
 export const keyId = (key: ServiceKey): string => Buffer.from(ServiceKey.encode(key)).toString('hex');
 
 /** For objects of a snapshot, which never change: the value made once for each. */
@@ -70,7 +73,7 @@ export const backendField = once((backend: BackendObject): Uint8Array => address
 /** A copy of what steers packets now, taken while the event loop turns. Backends whose number was never used are left out. */
 export async function readKernel(maps: Maps): Promise<KernelState> {
   const pause = slices();
-  const services = readServices(maps);
+  const services = new Map([...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.SERVICE));
   const rings = new Map<number, Uint16Array>();
   for (let pool = 0; pool < maps.pools.length; pool++) {
     const ref = readRingRef(maps, pool);

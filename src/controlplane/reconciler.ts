@@ -17,6 +17,7 @@ import {
   releaseNumbers,
 } from './numbering.js';
 import { plan } from './plan.js';
+import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
 import type { Store } from './store.js';
 
@@ -46,9 +47,6 @@ export interface Reconciler {
 
 /** A missed event heals itself within this. */
 const PERIOD_MS = 10_000;
-/** While a backend's next hop is not known; at least IDLE_ROUNDS times what a round takes. */
-const UNRESOLVED_MS = 200;
-const IDLE_ROUNDS = 9;
 
 export const limitsOf = (maps: Maps): Limits => ({
   services: maps.handle.flow_budgets.info.maxEntries,
@@ -58,10 +56,16 @@ export const limitsOf = (maps: Maps): Limits => ({
 });
 
 /**
- * Keeps the kernel equal to the store and to what is observed: on each change, every 10 seconds, and sooner while next
- * hops are unresolved. The same code at start and later; a round that finds no difference writes nothing.
+ * `setFeatures` gives the packet path's programs what services want (Dataplane).
+ * Keeps the kernel equal to the store and to what is observed: on each change of either, and every 10 seconds. The same code at start and later; a round that finds no difference writes nothing.
  */
-export function startReconciler(maps: Maps, store: Store, resolver: NextHopResolver): Reconciler {
+export function startReconciler(
+  maps: Maps,
+  store: Store,
+  resolver: NextHopResolver,
+  setFeatures: (features: number) => Promise<void>,
+): Reconciler {
+  const settings = openSettings(maps);
   const limits = limitsOf(maps);
   const rings: RingCache = new Map();
   const listeners = new Set<() => void>();
@@ -116,7 +120,11 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     await pause();
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
+    const visible = new Set([...have.services.values()].map((service) => service.value.number));
+    const prepared = await settings.before(snapshot, given, visible);
+    await setFeatures(featuresOf(snapshot));
     await apply(maps, steps, places);
+    const cleaned = await settings.after(snapshot, given);
     const healed = writeVipFilter(
       maps,
       [...want.services.values()].map((service) => service.key),
@@ -124,7 +132,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     releaseNumbers(given, snapshot);
     // At once: services may be counted elsewhere now.
     state = { ...state, snapshot, numbering: given, hops };
-    const changed = steps.length > 0 || healed;
+    const changed = steps.length > 0 || healed || prepared || cleaned;
     if (changed && plan(await readKernel(maps), want, () => 0).length > 0) {
       throw new FairleadError(
         'native',
@@ -141,10 +149,8 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
   }
 
   async function loop(): Promise<void> {
-    let started: number;
     do {
       again = false;
-      started = performance.now();
       const snapshot = store.read();
       try {
         await round(snapshot);
@@ -156,9 +162,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
     } while (again && !closed);
     running = null;
     if (closed) return;
-    const unresolved = [...state.hops.values()].some((hop) => hop === null);
-    const soon = Math.max(UNRESOLVED_MS, IDLE_ROUNDS * (performance.now() - started));
-    timer = setTimeout(trigger, unresolved ? Math.min(soon, PERIOD_MS) : PERIOD_MS);
+    timer = setTimeout(trigger, PERIOD_MS);
   }
 
   function trigger(): void {
@@ -170,6 +174,7 @@ export function startReconciler(maps: Maps, store: Store, resolver: NextHopResol
   }
 
   const unwatch = store.watch(trigger);
+  resolver.onChange(trigger);
   trigger();
 
   return {

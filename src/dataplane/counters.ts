@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { Counters, FlowStats, Reason } from './abi.gen.js';
+import { Counters, FlowStats, Reason, Tally } from './abi.gen.js';
 import type { Maps } from './maps.js';
 import type { NativeMap } from './native.js';
 
@@ -112,6 +112,19 @@ export function clearServiceOutcomes(maps: Maps, service: number): void {
   const map = maps.handle.service_outcomes;
   for (let reason = 0; reason < Reason.COUNT; reason++) {
     map.set(u32Key(service * Reason.COUNT + reason), new Uint8Array(map.slotSize), 0);
+  }
+}
+
+/** What else happened to packets, at service number x Tally.COUNT + tally. */
+export function readTallies(maps: Maps): Promise<Float64Array> {
+  return sumPerCpu(maps.handle.tallies, 1, maps.cpus);
+}
+
+/** Zeroes the tallies of a service number before it is given out. */
+export function clearTallies(maps: Maps, service: number): void {
+  const map = maps.handle.tallies;
+  for (let tally = 0; tally < Tally.COUNT; tally++) {
+    map.set(u32Key(service * Tally.COUNT + tally), new Uint8Array(map.slotSize), 0);
   }
 }
 

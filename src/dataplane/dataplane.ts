@@ -43,6 +43,11 @@ export interface Dataplane {
   readonly interfaces: readonly AttachedInterface[];
   /** Sentences about what was not as wished: generic mode, a table made anew. */
   readonly warnings: readonly string[];
+  /**
+   * Has every program do what these ServiceFlag bits ask for, beside what it does already: a new one takes the place of the old one
+   * without a gap. What no service wants any more goes at the next start.
+   */
+  setFeatures(features: number): Promise<void>;
   /** Drops the handles; programs and maps stay, pinned. */
   close(): void;
 }
@@ -237,12 +242,45 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });
     }
     const open = openMaps(maps, objectAt(objects, 0).program('flow_clock'));
-    return { maps: open, interfaces, warnings, close: () => open.close() };
+    return {
+      maps: open,
+      interfaces,
+      warnings,
+      setFeatures: featureSwaps(config, interfaces, open),
+      close: () => open.close(),
+    };
   } finally {
     for (const { link } of links) link.close();
     for (const object of objects) object.close();
     for (const map of Object.values(adopted)) map?.close();
   }
+}
+
+/** See Dataplane.setFeatures. When an interface fails, those before it have the new program, and the next call begins anew. */
+function featureSwaps(
+  config: DataplaneConfig,
+  interfaces: readonly AttachedInterface[],
+  { handle }: Maps,
+): Dataplane['setFeatures'] {
+  let loaded = config.features;
+  return async (features) => {
+    if ((features & ~loaded) === 0) return;
+    const wider = { ...config, features: features | loaded };
+    for (const { name, slot, mode } of interfaces) {
+      const object = await loadXdpLb(wider, slot, handle);
+      if (mode === 'native') allowSplit(object, native.interfaceIndex(name));
+      const program = object.program('xdp_lb');
+      object.close();
+      const link = native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name)));
+      try {
+        await link.update(program, null);
+      } finally {
+        link.close();
+        program.close();
+      }
+    }
+    loaded = wider.features;
+  };
 }
 
 const objectAt = (objects: readonly NativeObject[], at: number): NativeObject => {

@@ -101,6 +101,17 @@ export interface NativeObject {
   close(): void;
 }
 
+/** Bits of what a watch tells: kinds of things that changed. ROUTE is also rules and next-hop objects. */
+export const NetworkChange = { LINK: 1, ADDRESS: 2, ROUTE: 4, NEIGHBOUR: 8, OVERRUN: 16 } as const;
+
+/** Bytes of one neighbour event, in host byte order: u32 ifindex, u16 NUD_* state (0: gone), u8 family, u8 bytes of MAC (6, or 0 for none), 16 bytes address (IPv4 the first 4), 6 MAC, 2 padding. */
+export const NEIGHBOUR_EVENT_BYTES = 32;
+
+/** A subscription to rtnetlink. close() ends it; nothing is delivered afterwards. */
+export interface NativeWatch {
+  close(): void;
+}
+
 export interface NativeAddon {
   openObject(path: string): NativeObject;
   openMap(pin: string): NativeMap;
@@ -121,6 +132,12 @@ export interface NativeAddon {
     netns: string | null,
     mode: 'native' | 'generic',
   ): Promise<NativeLink>;
+  /**
+   * Tells what changes in this thread's network namespace, at most once per turn of the event loop and 512 messages at a time.
+   * `neighbours` is in the order of the events. On OVERRUN events were lost, and all must be asked anew: from the call on nothing is missing.
+   * The watch does not keep the process alive.
+   */
+  watchNetwork(listener: (changed: number, neighbours: Uint8Array) => void): NativeWatch;
   /** Waits for an RCU grace period, off the main thread: afterwards no packet uses what was unlinked before the call. */
   synchronize(): Promise<void>;
   possibleCpus(): number;

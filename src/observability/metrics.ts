@@ -132,6 +132,38 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
   ];
 }
 
+/** What is done beside forwarding: ICMP, QUIC connection IDs, fragments. */
+async function specialFamilies(facts: NodeFacts): Promise<Family[]> {
+  const outcomes = facts.outcomes();
+  const tallies = await facts.tallies();
+  // A series per service and kind only where there was one: most services have none.
+  const kinds = (prefix: string, of: Readonly<Record<string, string>>): Sample[] =>
+    tallies.flatMap(({ service, tally, packets }) => {
+      const kind = of[tally.slice(prefix.length)];
+      return packets > 0 && tally.startsWith(prefix) && kind ? [{ labels: { service, kind }, value: packets }] : [];
+    });
+  const carried = tallies.reduce((all, { tally, packets }) => all + (tally === 'icmp_error' ? packets : 0), 0);
+  return [
+    counter('icmp_total', 'ICMP to a VIP by what became of it, and answers to packets too big for the tunnel.', [
+      { labels: { kind: 'error_carried' }, value: carried },
+      ...['echo_answered', 'too_big_answered', 'icmp_limited', 'icmp_unknown'].map((reason) => ({
+        labels: { kind: reason.replace('icmp_', '') },
+        value: outcomes.get(reason) ?? 0,
+      })),
+    ]),
+    counter(
+      'quic_total',
+      'Packets of services with affinity quic-cid, by what their connection ID told.',
+      kinds('quic_', { routed: 'routed', initial: 'initial', unknown: 'unknown' }),
+    ),
+    counter(
+      'fragments_total',
+      'Fragments after the first: sent where that went (known), or before it came (early).',
+      kinds('fragment', { '': 'known', _early: 'early' }),
+    ),
+  ];
+}
+
 async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
   const status = await facts.status();
   const { misses, evictions, capacity, entries } = status.flowTable;
@@ -155,6 +187,7 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
         value: packets,
       })),
     ),
+    ...(await specialFamilies(facts)),
     gauge('flow_table_entries', 'Records in the flow table, all CPUs.', one(entries)),
     gauge('flow_table_capacity', 'Records the flow table has room for, all CPUs.', one(capacity)),
     counter('flow_table_hits_total', 'Packets whose flow was known.', one(Math.max(0, lookups - misses))),

@@ -6,12 +6,13 @@ import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
 import type { Store } from '../controlplane/store.js';
-import { Reason } from '../dataplane/abi.gen.js';
+import { Reason, Tally } from '../dataplane/abi.gen.js';
 import {
   readAllTraffic,
   readFlowTableStats,
   readOutcomes,
   readServiceOutcomes,
+  readTallies,
   readTraffic,
   type Traffic,
   type TrafficReader,
@@ -25,6 +26,13 @@ import type { Backend, Pool } from '../model/objects.js';
 import { ringSize } from '../ring/index.js';
 import { censusOf } from './census.js';
 import { queryFlows } from './flow-view.js';
+
+/** What happened to packets beside their reason; `tally` is the name of one (Tally) in lower case. */
+export interface TallyCount {
+  readonly service: string;
+  readonly tally: string;
+  readonly packets: number;
+}
 
 export interface NodeIdentity {
   readonly name: string;
@@ -52,13 +60,18 @@ export type NodeFacts = Omit<NodeView, 'metrics' | 'service' | 'pool'> & {
   state(): Applied;
   /** Packets that asked the flow table, over all interfaces. */
   lookups(): number;
+  /** Packets by the name of their reason, all interfaces. */
+  outcomes(): ReadonlyMap<string, number>;
+  tallies(): Promise<readonly TallyCount[]>;
 };
 
 /** What a packet of a known service may end in. */
 const LOOKED_UP: readonly number[] = [
   Reason.FORWARDED,
   Reason.REDIRECTED,
+  Reason.SPLIT,
   Reason.NO_BACKEND,
+  Reason.TOO_BIG_ANSWERED,
   Reason.TOO_BIG,
   Reason.NO_HEADROOM,
 ];
@@ -201,10 +214,21 @@ export function nodeFacts(
     for (const [at, packets] of counts.entries()) {
       const number = Math.floor(at / Reason.COUNT);
       const name = number === 0 ? null : names.get(number);
-      if (packets > 0 && name !== undefined)
-        found.push({ service: name, reason: REASON_NAMES[at % Reason.COUNT] ?? '', packets });
+      const reason = at % Reason.COUNT;
+      if (packets > 0 && name !== undefined && actionOf(reason) !== 'tx')
+        found.push({ service: name, reason: REASON_NAMES[reason] ?? '', packets });
     }
     return found;
+  }
+
+  async function tallies(): Promise<TallyCount[]> {
+    const counts = await readTallies(maps);
+    return [...reconciler.state().snapshot.services.keys()].flatMap((service) =>
+      Object.entries(Tally).flatMap(([name, tally]) => {
+        const packets = counts[(numbersOf(service)?.number ?? 0) * Tally.COUNT + tally] ?? 0;
+        return tally === Tally.COUNT ? [] : [{ service, tally: name.toLowerCase(), packets }];
+      }),
+    );
   }
 
   return {
@@ -212,6 +236,13 @@ export function nodeFacts(
     service,
     pool,
     drops,
+    tallies,
+    outcomes: () => {
+      const byInterface = interfaces.map(({ slot }) => readOutcomes(maps, slot));
+      return new Map(
+        REASON_NAMES.map((name, reason) => [name, byInterface.reduce((all, by) => all + (by[reason] ?? 0), 0)]),
+      );
+    },
     traffic,
     allTraffic: () => readAllTraffic(maps),
     state: () => reconciler.state(),

@@ -125,6 +125,20 @@ for (const { name, close } of REOPENED)
     assert.equal(readTraffic(path.maps, 2).connections, 1);
   });
 
+// Found by the fuzz, where model and packet path had read the text differently.
+for (const [name, flags] of [
+  ['a SYN with FIN', TCP.SYN | TCP.FIN],
+  ['a SYN with RST', TCP.SYN | TCP.RST],
+  ['a FIN', TCP.FIN | TCP.ACK],
+  ['a RST', TCP.RST],
+] as const) {
+  test(`flow table: a flow that begins with ${name} is new, so a SYN stays with it`, () => {
+    assert.equal(path.go(flags), 1);
+    path.aim(2);
+    assert.equal(path.go(TCP.SYN), 1);
+  });
+}
+
 test('flow table: a SYN on a flow silent for a minute begins a new one', () => {
   for (const flags of [TCP.SYN, TCP.ACK]) path.go(flags);
   path.aim(2);

@@ -177,6 +177,7 @@ test('reconcile: a backend whose next hop is lost has no rows, and has them agai
   assert.deepEqual(targets(node, www), [second.address]);
   assert.equal((await node.facts.pool('web'))?.backends.get(first.name)?.nextHop.state, 'unresolved');
   node.lost.clear();
+  node.moved();
   let from = 0;
   await until('it comes back by itself', () => {
     from += 200;

@@ -21,8 +21,9 @@ export interface Reconciled {
   readonly store: Store;
   readonly reconciler: Reconciler;
   readonly facts: NodeFacts;
-  /** Addresses whose next hop is not known. */
+  /** Addresses whose next hop is not known; `moved` tells the reconciler of a change. */
   readonly lost: Set<string>;
+  moved(): void;
   /** `resolve` is called for each round before it knows its next hops. */
   readonly on: { resolve: () => Promise<void> };
   /** Writes these objects and waits until the kernel has them. */
@@ -49,19 +50,23 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
   const store = openMemoryStore();
   const lost = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
+  let moved: () => void = () => undefined;
   const resolver = {
     async resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>> {
       await on.resolve();
       return new Map(addresses.map((address) => [address, lost.has(address) ? null : HOP]));
     },
+    onChange(listener: () => void): void {
+      moved = listener;
+    },
     close: () => undefined,
   };
-  let reconciler = startReconciler(maps, store, resolver);
+  let reconciler = startReconciler(maps, store, resolver, async () => undefined);
   const interfaces = [{ name: 'lo', slot: 0, mode: 'native', program: 'xdp_lb', tag: '', adopted: false }] as const;
   const factsOf = (): NodeFacts =>
     nodeFacts(
       { name: 'edge-1', version: '1.2.3', startedAt: new Date(0) },
-      { maps, interfaces, warnings: [], close },
+      { maps, interfaces, warnings: [], setFeatures: async () => undefined, close },
       reconciler,
       store,
     );
@@ -75,6 +80,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     program,
     store,
     lost,
+    moved: () => moved(),
     get reconciler() {
       return reconciler;
     },
@@ -90,7 +96,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     },
     async restart() {
       await reconciler.close();
-      reconciler = startReconciler(maps, store, resolver);
+      reconciler = startReconciler(maps, store, resolver, async () => undefined);
       facts = factsOf();
       await reconciler.applied(store.read().revision, ROUND_MS);
     },

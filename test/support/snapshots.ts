@@ -8,6 +8,9 @@ export const HOP: NextHop = {
   interfaceName: 'lo',
   mac: Uint8Array.of(2, 0, 0, 0, 0, 9),
   sourceMac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+  onLink: true,
+  mtu: 1500,
+  tags: [],
 };
 
 export const backendOf = (address: string, more: Partial<Backend> = {}): Backend => ({

@@ -109,7 +109,7 @@ test('metrics: traffic, drops and states are those of the kernel and the store',
     'pool=web backend=c state=active',
   ]);
   assert.deepEqual(of('next_hops'), { 'state=resolved': 2, 'state=unresolved': 1 });
-  assert.deepEqual(of('drops_total'), { 'service= reason=fragment': 1, 'service=none reason=no_backend': 3 });
+  assert.deepEqual(of('drops_total'), { 'service= reason=malformed': 1, 'service=none reason=no_backend': 3 });
   assert.deepEqual(nonZero(of('packets_total')), {
     'interface=lo action=tx': 15,
     'interface=lo action=drop': 4,

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// What services want beyond an entry in the table of services: options, lists of sources, QUIC server IDs. Written before a service
+// asks for it with its flags, taken away once none does.
+import {
+  KeyKind,
+  QuicKey,
+  QuicLengths,
+  type Service as ServiceEntryValue,
+  ServiceFlag,
+  ServiceOptions,
+} from '../dataplane/abi.gen.js';
+import type { Maps } from '../dataplane/maps.js';
+import { native } from '../dataplane/native.js';
+import { deleteService, readServices, writeService } from '../dataplane/services.js';
+import { addSources, listNumber, readSources, removeSources } from '../dataplane/sources.js';
+import { familyOf } from '../model/address.js';
+import type { Pool, Service, Snapshot } from '../model/objects.js';
+import { fragmentsKey, type KernelService, keyId, serviceKey, serviceKeyId } from './kernel-state.js';
+import type { Numbering, PoolNumbers, ServiceNumbers } from './numbering.js';
+import { slices } from './slices.js';
+
+/** The bits of ServiceFlag this service wants. */
+export function flagsOf(service: Service): number {
+  return (
+    (service.forwarding === 'gue' ? ServiceFlag.GUE : 0) |
+    (service.forwarding === 'l2' ? ServiceFlag.L2 : 0) |
+    (service.affinity === 'source' ? ServiceFlag.SOURCE : 0) |
+    (service.affinity === 'quic-cid' ? ServiceFlag.QUIC : 0) |
+    (service.flowMemory === false ? ServiceFlag.STATELESS : 0) |
+    (service.allow?.length ? ServiceFlag.ALLOW : 0) |
+    (service.deny?.length ? ServiceFlag.DENY : 0) |
+    (service.rateLimit ? ServiceFlag.RATE : 0)
+  );
+}
+
+/** What the program must have for these services. */
+export const featuresOf = (snapshot: Snapshot): number =>
+  [...snapshot.services.values()].reduce((all, { value }) => all | flagsOf(value), 0);
+
+/** The mask of an address of which the first `bits` count, as in struct service_options. */
+function prefixMask(bits: number): Uint8Array {
+  return Uint8Array.from({ length: 16 }, (_, at) => 0xff00 >> Math.min(8, Math.max(0, bits - at * 8)));
+}
+
+function optionsOf(service: Service): ServiceOptions {
+  const v6 = familyOf(service.address) === 6;
+  const bits = (v6 ? service.affinityPrefix?.ipv6 : service.affinityPrefix?.ipv4) ?? (v6 ? 128 : 32);
+  const { packetsPerSecond = 1, burst = 1 } = service.rateLimit ?? {};
+  const interval = BigInt(Math.round(1e9 / packetsPerSecond));
+  return {
+    sourceMask: prefixMask(bits),
+    rateIntervalNs: interval,
+    rateBurstNs: interval * BigInt(burst),
+  };
+}
+
+const NO_IDS = new Uint8Array(QuicLengths.size);
+
+/** The server IDs of a pool: their lengths by config, and the keys of quic_servers in hex with their backend's number. */
+function serverIds(pool: Pool, poolNumber: number, numberOf: (address: string) => number) {
+  const length = new Uint8Array(QuicLengths.size);
+  const servers = new Map<string, number>();
+  for (const backend of pool.backends) {
+    for (const { config, id } of backend.serverIds ?? []) {
+      const bytes = Buffer.from(id, 'hex');
+      length[config] = bytes.length;
+      const key = { pool: poolNumber, config, length: bytes.length, id: Buffer.concat([bytes], 16) };
+      servers.set(Buffer.from(QuicKey.encode(key)).toString('hex'), numberOf(backend.address));
+    }
+  }
+  return { length, servers };
+}
+
+/** What the table of services says of this one. */
+export function serviceEntry(service: Service, numbers: ServiceNumbers, pool: PoolNumbers): ServiceEntryValue {
+  const { number, countersStart } = numbers;
+  return { number, pool: pool.number, countersStart, flags: flagsOf(service) };
+}
+
+/** By its key in hex: whose fragments are that come early, where an address has one service of a protocol. */
+function soleServices(snapshot: Snapshot, numbering: Numbering): Map<string, KernelService> {
+  const sole = new Map<string, KernelService | null>();
+  for (const { value: service } of snapshot.services.values()) {
+    const numbers = numbering.services.get(serviceKeyId(service));
+    const pool = snapshot.pools.has(service.pool) && numbering.pools.get(service.pool);
+    if (!numbers || !pool) continue;
+    const key = fragmentsKey(serviceKey(service));
+    const id = keyId(key);
+    sole.set(id, sole.has(id) ? null : { key, value: serviceEntry(service, numbers, pool) });
+  }
+  return new Map([...sole].flatMap(([id, only]) => (only ? [[id, only] as const] : [])));
+}
+
+const sameValue = (a: ServiceEntryValue, b: ServiceEntryValue | undefined): boolean =>
+  a.number === b?.number && a.pool === b.pool && a.countersStart === b.countersStart && a.flags === b.flags;
+
+type Prefixes = readonly string[] | ReadonlySet<string>;
+
+/** Lists by listNumber, server IDs by key, lengths by pool. */
+interface Settings {
+  readonly options: Map<number, ServiceOptions>;
+  readonly lists: Map<number, readonly string[]>;
+  readonly servers: Map<string, number>;
+  readonly lengths: Map<number, Uint8Array>;
+}
+
+function wanted(snapshot: Snapshot, numbering: Numbering): Settings {
+  const want: Settings = { options: new Map(), lists: new Map(), servers: new Map(), lengths: new Map() };
+  for (const { value: service } of snapshot.services.values()) {
+    const number = numbering.services.get(serviceKeyId(service))?.number;
+    if (number === undefined) continue;
+    if (flagsOf(service) & (ServiceFlag.SOURCE | ServiceFlag.RATE)) want.options.set(number, optionsOf(service));
+    if (service.allow?.length) want.lists.set(listNumber(number, false), service.allow);
+    if (service.deny?.length) want.lists.set(listNumber(number, true), service.deny);
+  }
+  for (const [name, { value: pool }] of snapshot.pools) {
+    const numbers = numbering.pools.get(name);
+    if (!numbers || !pool.backends.some((backend) => backend.serverIds?.length)) continue;
+    const ids = serverIds(pool, numbers.number, (address) => numbers.members.get(address)?.number ?? 0);
+    want.lengths.set(numbers.number, ids.length);
+    for (const [key, number] of ids.servers) want.servers.set(key, number);
+  }
+  return want;
+}
+
+export interface SettingsWriter {
+  /** Before services appear: all that is wanted is there. `visible` are the numbers of the services packets see now. */
+  before(snapshot: Snapshot, numbering: Numbering, visible: ReadonlySet<number>): Promise<boolean>;
+  /** When no packet asks for it any more: all else is gone. */
+  after(snapshot: Snapshot, numbering: Numbering): Promise<boolean>;
+}
+
+/** What is in the kernel is remembered, and read again this often: a difference heals within it. */
+const READ_AGAIN_MS = 300_000;
+
+export function openSettings(maps: Maps): SettingsWriter {
+  const options = new Uint8Array(maps.handle.service_options.mmap());
+  const lengths = new Uint8Array(maps.handle.quic_lengths.mmap());
+  let lists = new Map<number, Prefixes>();
+  let servers = new Map<string, number>();
+  let readAt = Number.NEGATIVE_INFINITY;
+
+  async function read(): Promise<void> {
+    if (performance.now() - readAt < READ_AGAIN_MS) return;
+    lists = await readSources(maps, slices());
+    const all = await maps.handle.quic_servers.readAll();
+    const values = new DataView(all.values.buffer, all.values.byteOffset);
+    servers = new Map(
+      Array.from({ length: all.count }, (_, at) => [
+        Buffer.from(all.keys.subarray(at * QuicKey.size, (at + 1) * QuicKey.size)).toString('hex'),
+        values.getUint32(at * 4, true),
+      ]),
+    );
+    readAt = performance.now();
+  }
+
+  /** While a write is under way what the kernel holds is not known: a failure makes the next round read it. */
+  async function write(run: () => Promise<void>): Promise<void> {
+    const known = readAt;
+    readAt = Number.NEGATIVE_INFINITY;
+    await run();
+    readAt = known;
+  }
+
+  /** Makes a list hold these prefixes: first the new ones, then without the old ones. */
+  async function setList(list: number, prefixes: readonly string[]): Promise<boolean> {
+    const have = lists.get(list);
+    if (have === prefixes) return false;
+    const old = new Set(have);
+    const next = new Set(prefixes);
+    const more = prefixes.filter((prefix) => !old.has(prefix));
+    const less = [...old].filter((prefix) => !next.has(prefix));
+    await write(async () => {
+      if (more.length > 0) await addSources(maps, list, more);
+      if (less.length > 0) await removeSources(maps, list, less);
+    });
+    lists.set(list, prefixes);
+    return more.length + less.length > 0;
+  }
+
+  async function dropList(list: number): Promise<void> {
+    const have = [...(lists.get(list) ?? [])];
+    await write(() => removeSources(maps, list, have));
+    lists.delete(list);
+  }
+
+  /** Writes bytes of mapped memory that differ, eight at a time, so that a packet sees whole words. */
+  function store(memory: Uint8Array, at: number, bytes: Uint8Array): boolean {
+    const words = new BigUint64Array(memory.buffer, memory.byteOffset + at, bytes.length / 8);
+    const next = new BigUint64Array(bytes.slice().buffer);
+    let changed = false;
+    for (const [index, word] of next.entries()) {
+      if (words[index] === word) continue;
+      Atomics.store(words, index, word);
+      changed = true;
+    }
+    return changed;
+  }
+
+  const aliases = (): [string, KernelService][] =>
+    [...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.FRAGMENTS);
+
+  return {
+    async before(snapshot, numbering, visible) {
+      await read();
+      const want = wanted(snapshot, numbering);
+      let changed = false;
+      for (const [number, value] of want.options) {
+        changed = store(options, number * ServiceOptions.size, ServiceOptions.encode(value)) || changed;
+      }
+      for (const [list, prefixes] of want.lists) {
+        changed = (await setList(list, prefixes)) || changed;
+      }
+      // Leftovers of a number's last owner.
+      for (const list of lists.keys()) {
+        if (want.lists.has(list) || visible.has(list >> 1)) continue;
+        await dropList(list);
+        changed = true;
+      }
+      for (const [key, number] of want.servers) {
+        if (servers.get(key) === number) continue;
+        maps.handle.quic_servers.set(Buffer.from(key, 'hex'), new Uint8Array(Uint32Array.of(number).buffer), 0);
+        servers.set(key, number);
+        changed = true;
+      }
+      const sole = soleServices(snapshot, numbering);
+      for (const [id, { key, value }] of aliases()) {
+        if (sameValue(value, sole.get(id)?.value)) continue;
+        deleteService(maps, key);
+        changed = true;
+      }
+      for (const [pool, length] of want.lengths) changed = store(lengths, pool * QuicLengths.size, length) || changed;
+      return changed;
+    },
+    async after(snapshot, numbering) {
+      const want = wanted(snapshot, numbering);
+      const left = [...lists.keys()].filter((list) => !want.lists.has(list));
+      let changed = left.length > 0;
+      if (changed) await native.synchronize();
+      for (const list of left) await dropList(list);
+      for (const key of servers.keys()) {
+        if (want.servers.has(key)) continue;
+        maps.handle.quic_servers.delete(Buffer.from(key, 'hex'));
+        servers.delete(key);
+        changed = true;
+      }
+      for (let pool = 0; pool * QuicLengths.size < lengths.length; pool++) {
+        if (!want.lengths.has(pool)) changed = store(lengths, pool * QuicLengths.size, NO_IDS) || changed;
+      }
+      const have = new Map(aliases());
+      for (const [id, { key, value }] of soleServices(snapshot, numbering)) {
+        if (have.has(id)) continue;
+        writeService(maps, key, value);
+        changed = true;
+      }
+      return changed;
+    },
+  };
+}

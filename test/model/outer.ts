@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// docs/packet-path.md: steps 10 and 11, "Too big" and "The outer header".
+import { Reason, ServiceFlag } from '../../src/dataplane/abi.gen.js';
+import { flowId, type Tuple } from './choose.js';
+import { ICMP, ICMP6, isFirst, type Packet, TCP, UDP } from './parse.js';
+import type { ModelBackend, ModelService, Open, TallyNumber, Verdict, World } from './world.js';
+
+/** RFC 1071 over the bytes, as a sum that is folded but not complemented. */
+export function sum(data: Buffer, start = 0): number {
+  let total = start;
+  const even = data.length & ~1;
+  for (let at = 0; at < even; at += 2) total += ((data[at] ?? 0) << 8) | (data[at + 1] ?? 0);
+  if (even < data.length) total += (data[even] ?? 0) << 8;
+  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
+  return total;
+}
+
+export function pseudoSum(from: Buffer, to: Buffer, protocol: number, size: number): number {
+  return sum(to, sum(from, protocol + (size & 0xffff) + (size >>> 16)));
+}
+
+/** Whether every checksum that the tunnel's may be derived from is right. */
+function checksumsHold(packet: Packet): boolean {
+  const { frame, ip, transport, v6, protocol } = packet;
+  if (!v6 && sum(frame.subarray(ip, ip + (frame.readUInt8(ip) & 15) * 4)) !== 0xffff) return false;
+  if (packet.fragment !== null) return true; // computed over the payload
+  const whole = ip + packet.size - transport;
+  if (protocol === UDP && frame.readUInt16BE(transport + 6) === 0) return true;
+  const size = protocol === UDP ? frame.readUInt16BE(transport + 4) : whole;
+  const pseudo = protocol === ICMP ? 0 : pseudoSum(packet.from, packet.to, protocol, size);
+  return sum(frame.subarray(transport, transport + size), pseudo) === 0xffff;
+}
+
+const overhead = (service: ModelService, backend: ModelBackend): number =>
+  (service.flags & ServiceFlag.L2) !== 0
+    ? 0
+    : (backend.address.length === 16 ? 40 : 20) + ((service.flags & ServiceFlag.GUE) !== 0 ? 8 : 0);
+
+function limit(world: World, service: ModelService, backend: ModelBackend): number {
+  const way = (service.flags & ServiceFlag.L2) !== 0 ? backend.mtu : Math.min(world.tunnelMtu, backend.mtu);
+  return way - overhead(service, backend);
+}
+
+/** Steps 10 and 11. `tuple` is the flow the entropy goes by; null where the text names none. */
+export function send(
+  world: World,
+  service: ModelService,
+  backend: ModelBackend,
+  packet: Packet,
+  tuple: Tuple | null,
+  tallies: readonly TallyNumber[],
+): Verdict {
+  const counted = { index: service.countersStart + backend.slot, bytes: packet.size };
+  const fits = limit(world, service, backend);
+  if (packet.size > fits) return tooBig(world, service, backend, packet, fits, counted, tallies);
+  const l2 = (service.flags & ServiceFlag.L2) !== 0;
+  const open: Open[] = [];
+  const head = [backend.nextHopMac, backend.sourceMac, backend.tags];
+  if (l2) head.push(Buffer.from(packet.v6 ? '86dd' : '0800', 'hex'));
+  else head.push(outer(world, service, backend, packet, tuple, open));
+  const summed = !l2 && (service.flags & ServiceFlag.GUE) !== 0 && backend.address.length === 16;
+  const at = 12 + backend.tags.length + 2 + 40 + 6;
+  return {
+    ...(summed && { tunnelChecksum: { at, holds: checksumsHold(packet) } }),
+    reason: backend.sameInterface ? Reason.FORWARDED : Reason.REDIRECTED,
+    service: 0,
+    tallies,
+    of: service.number,
+    out: Buffer.concat([...head, packet.frame.subarray(packet.ip)]),
+    open,
+    counted,
+  };
+}
+
+/** The type, the outer IP header and, for GUE, UDP. */
+function outer(
+  world: World,
+  service: ModelService,
+  backend: ModelBackend,
+  packet: Packet,
+  tuple: Tuple | null,
+  open: Open[],
+): Buffer {
+  const { frame, ip, v6, size } = packet;
+  const v6outer = backend.address.length === 16;
+  const gue = (service.flags & ServiceFlag.GUE) !== 0;
+  const tos = v6 ? (frame.readUInt16BE(ip) >> 4) & 0xff : frame.readUInt8(ip + 1);
+  const protocol = gue ? UDP : v6 ? 41 : 4;
+  const payload = size + (gue ? 8 : 0);
+  const header = Buffer.alloc(v6outer ? 40 : 20);
+  const flow = tuple && flowId(tuple);
+  const start = 12 + backend.tags.length + 2;
+  if (v6outer) {
+    header.writeUInt32BE((0x60000000 | (tos << 20)) >>> 0, 0);
+    header.writeUInt16BE(payload, 4);
+    header.writeUInt8(protocol, 6);
+    header.writeUInt8(64, 7);
+    header.set(world.tunnelSource6, 8);
+    header.set(backend.address, 24);
+    open.push({ at: start, shift: 0, mask: 0xfffff, flow: flow && `label ${flow}`, least: 0 });
+  } else {
+    header.writeUInt8(0x45, 0);
+    header.writeUInt8(tos, 1);
+    header.writeUInt16BE(20 + payload, 2);
+    header.writeUInt16BE(0x4000, 6);
+    header.writeUInt8(64, 8);
+    header.writeUInt8(protocol, 9);
+    header.set(world.tunnelSource, 12);
+    header.set(backend.address, 16);
+    header.writeUInt16BE(~sum(header) & 0xffff, 10);
+  }
+  const type = Buffer.from(v6outer ? '86dd' : '0800', 'hex');
+  if (!gue) return Buffer.concat([type, header]);
+  const udp = Buffer.alloc(8);
+  // The checksum covers the port, which is open: whoever compares fills in both.
+  udp.writeUInt16BE(world.guePort, 2);
+  udp.writeUInt16BE(payload, 4);
+  open.push({ at: start + header.length, shift: 16, mask: 0xffff, flow: flow && `port ${flow}`, least: 49152 });
+  return Buffer.concat([type, header, udp]);
+}
+
+function tooBig(
+  world: World,
+  service: ModelService,
+  backend: ModelBackend,
+  packet: Packet,
+  fits: number,
+  counted: Verdict['counted'] & object,
+  tallies: readonly TallyNumber[],
+): Verdict {
+  const { frame, ip, v6 } = packet;
+  const base = { service: service.number, of: service.number, tallies, open: [] };
+  if (world.splits && !v6 && (frame.readUInt8(ip + 6) & 0x40) === 0 && splits(packet, backend, fits)) {
+    return { ...base, service: 0, reason: Reason.SPLIT, out: null, counted };
+  }
+  const answer =
+    isFirst(packet) && (packet.protocol === TCP || packet.protocol === UDP) ? complaint(packet, fits) : null;
+  if (answer === null) return { ...base, reason: Reason.TOO_BIG, out: frame };
+  return { ...base, reason: Reason.TOO_BIG_ANSWERED, out: answer };
+}
+
+/** Whether two fragments do, RFC 791 section 3.2: all but the last carry a multiple of 8 bytes. */
+function splits(packet: Packet, backend: ModelBackend, fits: number): boolean {
+  const { frame, ip, size, linear } = packet;
+  if (!backend.sameInterface || linear < frame.length) return false;
+  const header = (frame.readUInt8(ip) & 15) * 4;
+  const first = (fits - header) & ~7;
+  return first >= 8 && header + (size - header - first) <= fits;
+}
+
+/** ICMP 3/4 (RFC 1191) or ICMPv6 2/0 (RFC 4443 section 3.2) to the sender; null when the first buffer has too little to quote. */
+function complaint(packet: Packet, mtu: number): Buffer | null {
+  const { frame, ip, v6, size, linear } = packet;
+  const has = Math.min(size, linear - ip);
+  const quoted = [v6 ? 1232 : 548, 128].find((bytes) => bytes <= has);
+  if (quoted === undefined) return null;
+  const icmp = Buffer.alloc(8 + quoted);
+  icmp.writeUInt8(v6 ? 2 : 3, 0);
+  icmp.writeUInt8(v6 ? 0 : 4, 1);
+  icmp.writeUInt32BE(mtu, 4); // RFC 1191: the 16 bits before it are zero
+  frame.copy(icmp, 8, ip, ip + quoted);
+  const header = Buffer.alloc(v6 ? 40 : 20);
+  if (v6) {
+    header.writeUInt8(0x60, 0);
+    header.writeUInt16BE(icmp.length, 4);
+    header.writeUInt8(ICMP6, 6);
+    header.writeUInt8(64, 7);
+    header.set(packet.to, 8);
+    header.set(packet.from, 24);
+    icmp.writeUInt16BE(~sum(icmp, pseudoSum(packet.to, packet.from, ICMP6, icmp.length)) & 0xffff, 2);
+  } else {
+    header.writeUInt8(0x45, 0);
+    header.writeUInt16BE(20 + icmp.length, 2);
+    header.writeUInt16BE(0x4000, 6); // DF: an ID of 0 promises that nobody splits it (RFC 6864)
+    header.writeUInt8(64, 8);
+    header.writeUInt8(ICMP, 9);
+    header.set(packet.to, 12);
+    header.set(packet.from, 16);
+    header.writeUInt16BE(~sum(header) & 0xffff, 10);
+    icmp.writeUInt16BE(~sum(icmp) & 0xffff, 2);
+  }
+  return Buffer.concat([frame.subarray(6, 12), frame.subarray(0, 6), frame.subarray(12, ip), header, icmp]);
+}
