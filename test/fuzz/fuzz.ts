@@ -19,7 +19,7 @@ export interface FuzzOptions {
 }
 
 const FRAMES_PER_NODE = 12_000;
-const NODES_PER_PROGRAM = 20;
+const NODES_PER_PROGRAM = 40;
 
 /** Whether test runs take such a frame: larger than a page needs a program for several buffers, `linear` Linux 6.18. */
 function takes(path: PacketPath, size: number, linear: number): boolean {
@@ -67,7 +67,7 @@ const swap = <A, B>([a, b]: [A, B]): [B, A] => [b, a];
 
 /** How long a difference is cut down. */
 const CUTTING_MS = 30_000;
-const nothing = (): Tried => ({ frames: 0, reasons: [] });
+const nothing = (): Tried => ({ frames: 0, stalls: 0, reasons: [] });
 
 /** Cuts the steps down to those the difference needs: by halves, then by smaller parts, as long as CUTTING_MS allows. */
 async function explain(
