@@ -23,7 +23,7 @@ export const BenchState = struct<BenchState>(184, {
   ipv6: u32(176),
 });
 
-/** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */
+/** Every map that programs share, by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
   bench: { type: 2, keySize: 4, valueSize: 184, maxEntries: 1, flags: 1024 },
   under_test: { type: 3, keySize: 4, valueSize: 4, maxEntries: 1, flags: 0 },

@@ -45,7 +45,7 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 	struct choice choice = choose(ctx, pkt, &service, &place);
 	if (!choice.to)
 		return finish(REASON_NO_BACKEND, service.number, 0);
-	return send(ctx, pkt, &service, choice.to, place.tag, choice.begins);
+	return send(ctx, pkt, &service, choice.to, choice.number, place.tag, choice.begins);
 }
 
 /* Like balance, for the errand of a packet that came the long way. */
@@ -113,6 +113,18 @@ int xdp_lb(struct xdp_md *ctx)
 	if (!service_possible(&pkt))
 		return finish(REASON_NOT_OURS, 0, 0);
 	return balance(ctx, &pkt);
+}
+
+/* Each of the two copies of a packet that did not fit, in split_out. */
+SEC("xdp.frags/devmap")
+int split_part(struct xdp_md *ctx)
+{
+	struct split_note *found = (void *)(long)ctx->data_meta;
+
+	if ((void *)(found + 1) > (void *)(long)ctx->data)
+		return finish_part(true);
+	struct split_note note = *found;
+	return finish_part(!bpf_xdp_adjust_meta(ctx, sizeof(note)) && part(ctx, &note));
 }
 
 /* What `seen` is now, for readers of the flow table: run by BPF_PROG_TEST_RUN, attached nowhere. */

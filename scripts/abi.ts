@@ -154,15 +154,18 @@ function mapShape(variable: BtfType): MapShape {
 }
 
 const maps = section('.maps').map(mapShape);
+const DEVICE_MAP = 14;
+/** A device map is its program's own: never taken over from another, nor read. */
+const shared = maps.filter((map) => map.type !== DEVICE_MAP);
 
 function abi(): string {
-  const roots = new Set(maps.flatMap((map) => [map.key, map.value]));
-  const shared = new Set(
+  const roots = new Set(shared.flatMap((map) => [map.key, map.value]));
+  const needed = new Set(
     btf.types
       .filter((type) => roots.has(type.name))
       .flatMap((type) => [type.name, ...(type.members ?? []).map((m) => innerStruct(m.type_id)?.name)]),
   );
-  const structs = btf.types.filter((type) => type.kind === 'STRUCT' && shared.has(type.name));
+  const structs = btf.types.filter((type) => type.kind === 'STRUCT' && needed.has(type.name));
   const variables = (btf.types.some((type) => type.name === '.rodata') ? section('.rodata') : [])
     .filter((variable) => variable.name !== 'abi_anchor')
     .map(
@@ -178,9 +181,9 @@ function abi(): string {
     ...structs.map((type) =>
       (type.members ?? []).some((m) => innerStruct(m.type_id)) ? frameCode(type) : structCode(type),
     ),
-    '/** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */',
+    '/** Every map that programs share, by its name in C; sizes in bytes, `maxEntries` is the default. */',
     'export const MapShape = {',
-    ...maps.map(
+    ...shared.map(
       (map) =>
         `  ${map.name}: { type: ${map.type}, keySize: ${map.keySize}, valueSize: ${map.valueSize}, maxEntries: ${map.maxEntries}, flags: ${map.flags} },`,
     ),
@@ -203,6 +206,7 @@ const TYPE_NAMES: Readonly<Record<number, string>> = {
   6: 'per-CPU array',
   9: 'LRU hash',
   11: 'LPM trie',
+  [DEVICE_MAP]: 'device map',
 };
 
 /** docs/maps.md: the comments of maps.h beside the figures of the object. */

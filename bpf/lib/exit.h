@@ -3,6 +3,7 @@
 #ifndef FAIRLEAD_EXIT_H
 #define FAIRLEAD_EXIT_H
 
+#include <stdbool.h>
 #include "config.h"
 #include "maps.h"
 
@@ -30,6 +31,8 @@ static __always_inline int finish(enum reason reason, __u16 service, __u32 inter
 		return XDP_TX;
 	case REASON_REDIRECTED:
 		return bpf_redirect(interface, 0);
+	case REASON_SPLIT:
+		return bpf_redirect_map(&split_out, 0, BPF_F_BROADCAST);
 	case REASON_ECHO_ANSWERED:
 	case REASON_TOO_BIG_ANSWERED:
 		count_one(&service_outcomes, service * REASON_COUNT + reason);
@@ -42,6 +45,12 @@ static __always_inline int finish(enum reason reason, __u16 service, __u32 inter
 		count_one(&service_outcomes, service * REASON_COUNT + reason);
 		return reason == REASON_INTERNAL ? XDP_ABORTED : XDP_DROP;
 	}
+}
+
+/* Of a fragment whose packet has been counted: see split.h. */
+static __always_inline int finish_part(bool done)
+{
+	return done ? XDP_PASS : XDP_DROP;
 }
 
 #endif

@@ -218,4 +218,23 @@ struct {
 	__uint(max_entries, 1 << 14);
 } fragments SEC(".maps");
 
+/* Which copies of packets that are split belong together. One entry. Written and read by split.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct split_turns);
+	__uint(max_entries, 1);
+} split_turns SEC(".maps");
+
+/*
+ * Twice the program's own interface, with split_part. One for each program, not pinned. Written at the start,
+ * where the driver can copy frames; read per packet that does not fit.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__type(key, __u32);
+	__type(value, struct bpf_devmap_val);
+	__uint(max_entries, 2);
+} split_out SEC(".maps");
+
 #endif

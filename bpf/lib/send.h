@@ -6,6 +6,7 @@
 #include "encap.h"
 #include "exit.h"
 #include "reply.h"
+#include "split.h"
 
 /* What the service wants of what this program has. */
 static __always_inline __u32 flags_of(const struct service *service)
@@ -45,9 +46,9 @@ static __always_inline bool is_icmp(const struct packet *pkt)
 	return pkt->to.protocol == IPPROTO_ICMP || pkt->to.protocol == IPPROTO_ICMPV6;
 }
 
-/* `entropy` is the same for all packets of a flow; `begins` counts a connection. */
+/* `number` is that of `to`; `entropy` is the same for all packets of a flow; `begins` counts a connection. */
 static __always_inline int send(struct xdp_md *ctx, const struct packet *pkt, const struct service *service,
-				const struct backend *to, __u32 entropy, bool begins)
+				const struct backend *to, __u32 number, __u32 entropy, bool begins)
 {
 	__u32 flags = flags_of(service);
 	__u32 outer = outer_size(flags, to);
@@ -56,9 +57,15 @@ static __always_inline int send(struct xdp_md *ctx, const struct packet *pkt, co
 
 	if (!(flags & SERVICE_L2) && limit > tunnel_mtu)
 		limit = tunnel_mtu;
-	if (pkt->size + outer > limit)
+	if (pkt->size + outer > limit) {
+		if (pkt->to.family == FAMILY_IPV4 && to->interface == ctx->ingress_ifindex &&
+		    split(ctx, limit - outer, number, flags, entropy)) {
+			count_traffic(service, to, pkt->size, begins);
+			return finish(REASON_SPLIT, service->number, 0);
+		}
 		return pkt->fragment_offset || is_icmp(pkt) ? finish(REASON_TOO_BIG, service->number, 0)
 							    : too_big(ctx, service->number, limit - outer);
+	}
 	reason = encap(ctx, pkt, to, flags, entropy);
 	if (reason != REASON_FORWARDED)
 		return finish(reason, service->number, 0);
@@ -100,7 +107,7 @@ __noinline int send_errand(struct xdp_md *ctx)
 
 	if (!to)
 		return finish(REASON_NO_BACKEND, errand->service.number, 0);
-	return send(ctx, &errand->pkt, &errand->service, to, errand->entropy, errand->begins);
+	return send(ctx, &errand->pkt, &errand->service, to, errand->number, errand->entropy, errand->begins);
 }
 
 #endif

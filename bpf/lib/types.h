@@ -295,6 +295,12 @@ struct fragment {
 	__u32 ticks;   /* low half of the time it was written */
 };
 
+/* Packets split on one CPU: numbers that tell their copies apart. */
+struct split_turns {
+	__u32 given; /* to the last packet that was split */
+	__u32 seen;  /* on the last copy: the next one with the same is the second */
+};
+
 /* What the flow table did; per CPU. */
 struct flow_stats {
 	__u64 misses; /* lookups that found nothing */

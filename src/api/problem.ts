@@ -29,7 +29,7 @@ const kinds: Record<ErrorCode, readonly [status: number, title: string]> = {
 };
 
 /** The bytes a body may have. */
-export const bodyLimit = 1024 * 1024;
+export const bodyLimit = 8 * 1024 * 1024;
 
 /** The problem document for any thrown value. */
 export function problemOf(error: unknown, contentType?: string): Problem {

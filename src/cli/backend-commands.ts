@@ -49,23 +49,31 @@ export function backendCommands(program: Command, io: Io): void {
     .option('-f, --file <path>', 'YAML or JSON of one backend or several, - for standard input')
     .option('--address <ip>', 'its address')
     .addOption(weightOption())
-    .addOption(new Option('--state <name>', 'whether it takes flows').choices(['active', 'drain', 'disabled']));
+    .addOption(new Option('--state <name>', 'whether it takes flows').choices(['active', 'drain', 'disabled']))
+    .addOption(
+      new Option('--server-id <config:hex>', 'a QUIC-LB server ID; once for each config').argParser(
+        (text: string, before: readonly object[] | undefined) => {
+          const [config = '', id = ''] = text.split(':');
+          return [...(before ?? []), { config: integerOf(config, 0, 6), id }];
+        },
+      ),
+    );
   withExamples(writing(put), 'backends put web b3 --address 10.0.0.3 --weight 50').action(
     async (
       pool: string,
       name: string | undefined,
-      options: WriteOptions & { file?: string; address?: string; weight?: number; state?: string },
+      options: WriteOptions & { file?: string; address?: string; weight?: number; state?: string; serverId?: object[] },
       command: Command,
     ) => {
-      const { file, address, weight, state } = options;
-      const isFlagged = address !== undefined || weight !== undefined || state !== undefined;
+      const { file, address, weight, state, serverId: serverIds } = options;
+      const isFlagged = address !== undefined || weight !== undefined || state !== undefined || serverIds !== undefined;
       if ((file !== undefined) === isFlagged)
-        misused(command, 'say what to store: either --file or --address, --weight, --state');
+        misused(command, 'say what to store: either --file or --address, --weight, --state, --server-id');
       if (file === undefined && name === undefined) misused(command, 'missing the name of the backend');
       const session = await openSession(io, command);
       const documents =
         file === undefined
-          ? [{ name: name ?? '', body: { address, weight, state } }]
+          ? [{ name: name ?? '', body: { address, weight, state, serverIds } }]
           : await documentsIn(io, file, name, ['pool']);
       await putAll(session, documents, options, {
         path: (each) => backendPath(pool, each),

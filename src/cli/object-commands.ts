@@ -5,6 +5,7 @@ import { pathOf } from './client.js';
 import { backendColumns, poolColumns, serviceColumns } from './columns.js';
 import { integerOption, misused, withExamples } from './help.js';
 import type { Io } from './io.js';
+import { serviceBody, serviceOptions } from './service-flags.js';
 import { openSession, type Session } from './session.js';
 import { backendsOf, type ShownPool, type ShownService } from './shapes.js';
 import { type Column, formatTable } from './table.js';
@@ -34,13 +35,18 @@ const serviceKind: Kind<ShownService> = {
   details: () => [],
   flags: [
     new Option('--address <ip>', 'the address clients connect to'),
-    integerOption('--port <n>', 'the port clients connect to', 1, 65_535),
+    integerOption('--port <n>', 'the port clients connect to; 0: every port without a service of its own', 0, 65_535),
     new Option('--protocol <name>', 'the protocol').choices(['tcp', 'udp']),
     new Option('--pool <name>', 'the pool that takes the flows'),
+    ...serviceOptions,
   ],
-  body: ({ address, port, protocol, pool }) => ({ address, port, protocol, pool }),
+  body: serviceBody,
   examples: {
-    put: ['services put web --address 192.0.2.10 --port 80 --protocol tcp --pool web', 'services put -f web.yaml'],
+    put: [
+      'services put web --address 192.0.2.10 --port 80 --protocol tcp --pool web',
+      'services put dns --address 192.0.2.10 --port 53 --protocol udp --pool dns --forwarding gue --rate-limit 200:400',
+      'services put -f web.yaml',
+    ],
     name: 'web',
   },
 };
@@ -95,7 +101,7 @@ function addKind<T>(program: Command, io: Io, kind: Kind<T>): void {
   withExamples(writing(put), ...examples.put).action(
     async (name: string | undefined, options: WriteOptions & { file?: string }, command: Command) => {
       const names = flags.map((flag) => flag.long ?? '');
-      const isFlagged = flags.some((flag) => command.getOptionValue(flag.attributeName()) !== undefined);
+      const isFlagged = flags.some((flag) => command.getOptionValueSource(flag.attributeName()) === 'cli');
       if ((options.file !== undefined) === isFlagged) {
         misused(command, `say what to store: either --file or ${names.join(', ')}`);
       }

@@ -201,6 +201,15 @@ export const Budget = struct<Budget>(8, {
   used: u32(4),
 });
 
+export interface SplitTurns {
+  given: number;
+  seen: number;
+}
+export const SplitTurns = struct<SplitTurns>(8, {
+  given: u32(0),
+  seen: u32(4),
+});
+
 export const ServiceEntry = { size: 32, offset: { key: 0, value: 24 } } as const;
 
 export interface ServiceKey {
@@ -361,7 +370,7 @@ export const FragmentKey = struct<FragmentKey>(40, {
 
 export const Fragment = { size: 16, offset: { service: 0, backend: 8, early: 10, ticks: 12 } } as const;
 
-/** Every map by its name in C; sizes in bytes, `maxEntries` is the default. */
+/** Every map that programs share, by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
   sources6: { type: 11, keySize: 24, valueSize: 4, maxEntries: 1048576, flags: 1 },
   sources4: { type: 11, keySize: 12, valueSize: 4, maxEntries: 1048576, flags: 1 },
@@ -371,6 +380,7 @@ export const MapShape = {
   quic_servers: { type: 1, keySize: 24, valueSize: 4, maxEntries: 131072, flags: 1 },
   scratches: { type: 6, keySize: 4, valueSize: 512, maxEntries: 3, flags: 0 },
   icmp_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 3, flags: 0 },
+  split_turns: { type: 6, keySize: 4, valueSize: 8, maxEntries: 1, flags: 0 },
   services: { type: 2, keySize: 4, valueSize: 32, maxEntries: 32768, flags: 1024 },
   vip_filter: { type: 2, keySize: 4, valueSize: 8, maxEntries: 64, flags: 1024 },
   pools: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },

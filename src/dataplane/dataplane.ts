@@ -13,7 +13,7 @@ import {
   type NativeProgram,
   native,
 } from './native.js';
-import { loadXdpLb, type ProgramConfig } from './program.js';
+import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 
 export type XdpMode = 'native' | 'generic';
 
@@ -236,6 +236,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       const name = config.interfaces[at]?.name ?? '';
       const slot = slots[at] ?? 0;
       const program = programOf(objects, at);
+      if (mode === 'native') allowSplit(objectAt(objects, at), link.interfaceIndex);
       if (old) await link.update(program, null);
       else link.pin(join(directory, linkPin(slot, mode, name)));
       interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });

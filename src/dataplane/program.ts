@@ -78,3 +78,19 @@ export async function loadXdpLb(
     throw error;
   }
 }
+
+/**
+ * Lets a loaded xdp_lb split packets that do not fit: their copies leave by `interfaceIndex` (of this network namespace), the one it
+ * is attached to. Not in generic mode: the copies would share their bytes. Throws the addon's error.
+ */
+export function allowSplit(object: NativeObject, interfaceIndex: number): void {
+  const out = object.map('split_out');
+  const part = object.program('split_part');
+  try {
+    const value = new Uint8Array(Uint32Array.of(interfaceIndex, part.fd).buffer); // struct bpf_devmap_val
+    for (const copy of [0, 1]) out.set(new Uint8Array(Uint32Array.of(copy).buffer), value, 0);
+  } finally {
+    part.close();
+    out.close();
+  }
+}

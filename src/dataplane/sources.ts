@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The allow and deny lists of services: prefixes in two LPM tries, one for each family.
-import { familyOf, formatAddress, parseAddress } from '../model/address.js';
+import { addressBytes, familyOf, formatAddress } from '../model/address.js';
 import { Source4Key, Source6Key } from './abi.gen.js';
 import type { Maps } from './maps.js';
 
@@ -14,9 +14,9 @@ const mapOf = (maps: Maps, v6: boolean) => (v6 ? maps.handle.sources6 : maps.han
 
 function keyOf(list: number, prefix: string): Uint8Array {
   const [address = '', bits = ''] = prefix.split('/');
-  const { family, bytes } = parseAddress(address);
+  const bytes = addressBytes(address);
   const prefixSize = LIST_BITS + Number(bits);
-  if (family === 6) return Source6Key.encode({ prefixSize, list, address: bytes });
+  if (bytes.length === 16) return Source6Key.encode({ prefixSize, list, address: bytes });
   return Source4Key.encode({ prefixSize, list, address: new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) });
 }
 

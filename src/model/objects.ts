@@ -42,7 +42,12 @@ export interface Service {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
   /** Per source. */
-  readonly rateLimit?: { readonly packetsPerSecond: number; readonly burst: number };
+  readonly rateLimit?: RateLimit;
+}
+
+export interface RateLimit {
+  readonly packetsPerSecond: number;
+  readonly burst: number;
 }
 
 export type Forwarding = 'ipip' | 'gue' | 'l2';

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { parseAddress, whyNotUnicast } from './address.js';
+import { parseAddress, parsePrefix, whyNotPrefix, whyNotUnicast } from './address.js';
 import { type Draft, defineFormat, type Reading, reader, Type } from './check.js';
-import type { Backend, Pool, Service } from './objects.js';
+import type { Backend, Pool, RateLimit, Service } from './objects.js';
 
 defineFormat('unicast-address', whyNotUnicast);
+defineFormat('prefix', whyNotPrefix);
 
 // Not strict about what follows: only what works today is here, anything else is refused as unknown.
 const closed = { additionalProperties: false };
@@ -16,6 +17,11 @@ export const Name = Type.String({
 
 const AddressText = Type.String({ format: 'unicast-address', description: 'an IPv4 or IPv6 unicast address' });
 
+const RATE_MAX = 10_000_000;
+
+const prefixes = (description: string) =>
+  Type.Array(Type.String({ format: 'prefix' }), { maxItems: 100_000, description });
+
 /** Body of a backend. `name` may be left out where the path says it. */
 export const BackendBody = Type.Object(
   {
@@ -23,6 +29,21 @@ export const BackendBody = Type.Object(
     address: AddressText,
     weight: Type.Optional(Type.Integer({ minimum: 0, maximum: 256, default: 100, description: '0 takes no new flow' })),
     state: Type.Optional(Type.Enum(['active', 'drain', 'disabled'], { default: 'active' })),
+    serverIds: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            config: Type.Integer({ minimum: 0, maximum: 6, description: 'config rotation codepoint' }),
+            id: Type.String({
+              pattern: '^([0-9a-f]{2}){1,15}$',
+              description: 'a server ID: 1 to 15 bytes in lower-case hex',
+            }),
+          },
+          closed,
+        ),
+        { maxItems: 7, description: 'QUIC-LB server IDs, one for each config in use' },
+      ),
+    ),
   },
   closed,
 );
@@ -47,11 +68,36 @@ export const ServiceBody = Type.Object(
   {
     name: Name,
     address: AddressText,
-    port: Type.Integer({ minimum: 1, maximum: 65535 }),
+    port: Type.Integer({ minimum: 0, maximum: 65535, description: '0: every port without a service of its own' }),
     protocol: Type.Enum(['tcp', 'udp']),
     pool: Name,
-    forwarding: Type.Optional(Type.Enum(['ipip'], { default: 'ipip' })),
-    affinity: Type.Optional(Type.Enum(['flow'], { default: 'flow' })),
+    forwarding: Type.Optional(Type.Enum(['ipip', 'gue', 'l2'], { default: 'ipip' })),
+    affinity: Type.Optional(Type.Enum(['flow', 'source', 'quic-cid'], { default: 'flow' })),
+    affinityPrefix: Type.Optional(
+      Type.Object(
+        {
+          ipv4: Type.Optional(Type.Integer({ minimum: 1, maximum: 32, default: 32 })),
+          ipv6: Type.Optional(Type.Integer({ minimum: 1, maximum: 128, default: 128 })),
+        },
+        { ...closed, description: "with affinity source: bits of the client's address that count" },
+      ),
+    ),
+    flowMemory: Type.Optional(
+      Type.Boolean({ description: 'true when left out; false: no flow is remembered, the ring alone decides' }),
+    ),
+    allow: Type.Optional(prefixes('the only sources that may send')),
+    deny: Type.Optional(prefixes('sources that may not send')),
+    rateLimit: Type.Optional(
+      Type.Object(
+        {
+          packetsPerSecond: Type.Integer({ minimum: 1, maximum: RATE_MAX }),
+          burst: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: RATE_MAX, description: 'packetsPerSecond when left out' }),
+          ),
+        },
+        { ...closed, description: 'per source address' },
+      ),
+    ),
   },
   closed,
 );
@@ -63,7 +109,16 @@ const checkBackend = reader<Backend>(BackendBody);
 /** Reads a service document: defaults filled in, address canonical, every wrong field named. */
 export function readService(input: unknown): Reading<Service> {
   const { draft, fields } = checkService(input);
-  return { draft: canonical(draft), fields };
+  const { rateLimit, allow, deny, ...rest } = canonical(draft);
+  return {
+    draft: {
+      ...rest,
+      ...(allow && { allow: canonicalPrefixes(allow) }),
+      ...(deny && { deny: canonicalPrefixes(deny) }),
+      ...(rateLimit && { rateLimit: withBurst(rateLimit) }),
+    },
+    fields,
+  };
 }
 
 /** Reads a pool document; the backends stay in the order of the document, so that pointers stay true. */
@@ -78,6 +133,14 @@ export function readBackend(input: unknown): Reading<Backend> {
   const { draft, fields } = checkBackend(input);
   return { draft: canonical(draft), fields };
 }
+
+function withBurst({ packetsPerSecond, burst = packetsPerSecond }: Draft<RateLimit>): Draft<RateLimit> {
+  return { ...(packetsPerSecond && { packetsPerSecond }), ...(burst && { burst }) };
+}
+
+/** Canonical; one that was refused stays undefined, so that pointers stay true. */
+const canonicalPrefixes = (list: readonly (string | undefined)[]) =>
+  list.map((text) => (text === undefined ? undefined : parsePrefix(text).text));
 
 function canonical<T extends Draft<Service> | Draft<Backend>>(draft: T): T {
   return draft.address === undefined ? draft : { ...draft, address: parseAddress(draft.address).text };

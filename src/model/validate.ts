@@ -10,6 +10,9 @@ export interface Problems {
   readonly conflict: readonly FieldError[];
 }
 
+/** Nobody reads more. */
+const PROBLEMS_MAX = 200;
+
 /** The smallest and the largest ring; a ring's size is a prime between them. */
 export const ringSizes = { min: 251, max: 131071 } as const;
 
@@ -19,17 +22,18 @@ export function serviceProblems(snapshot: Snapshot, draft: Draft<Service>): Prob
   const conflict: FieldError[] = [];
   const { name, address, port, protocol, pool: poolName } = draft;
   if (poolName !== undefined) {
-    const pool = snapshot.pools.get(poolName)?.value;
-    const [backend] = pool?.backends ?? [];
-    if (pool === undefined) {
-      invalid.push({ pointer: '/pool', detail: `pool "${poolName}" does not exist` });
-    } else if (address !== undefined && backend !== undefined && familyOf(backend.address) !== familyOf(address)) {
+    if (!snapshot.pools.has(poolName)) invalid.push({ pointer: '/pool', detail: `pool "${poolName}" does not exist` });
+    for (const { value: other } of snapshot.services.values()) {
+      if (other.pool !== poolName || other.name === name || draft.forwarding === undefined) continue;
+      if ((other.forwarding === 'l2') === (draft.forwarding === 'l2')) continue;
       invalid.push({
-        pointer: '/pool',
-        detail: `pool "${poolName}" has IPv${familyOf(backend.address)} backends, the service is IPv${familyOf(address)}; this version needs one family`,
+        pointer: '/forwarding',
+        detail: `pool "${poolName}" is used by service "${other.name}" with ${other.forwarding}; l2 needs a pool of its own`,
       });
+      break;
     }
   }
+  invalid.push(...optionProblems(draft));
   if (address !== undefined && port !== undefined && protocol !== undefined) {
     for (const { value: other } of snapshot.services.values()) {
       if (other.name === name || other.address !== address || other.port !== port || other.protocol !== protocol)
@@ -43,8 +47,58 @@ export function serviceProblems(snapshot: Snapshot, draft: Draft<Service>): Prob
   return { invalid, conflict };
 }
 
-/** What is wrong with this pool in itself and for the services that use it. Looks only at the fields the draft has. */
-export function poolProblems(snapshot: Snapshot, draft: Draft<Pool>): Problems {
+/** What does not go together within a service. */
+function optionProblems({ address, protocol, affinity, affinityPrefix, allow, deny }: Draft<Service>): FieldError[] {
+  const found: FieldError[] = [];
+  if (affinity === 'quic-cid' && protocol === 'tcp')
+    found.push({ pointer: '/affinity', detail: 'quic-cid is for protocol udp' });
+  if (affinityPrefix !== undefined && affinity !== undefined && affinity !== 'source')
+    found.push({ pointer: '/affinityPrefix', detail: `is for affinity source, the service has "${affinity}"` });
+  if (address === undefined) return found;
+  const family = familyOf(address);
+  for (const [field, list] of Object.entries({ allow, deny })) {
+    const seen = new Map<string, number>();
+    for (const [at, prefix] of (list ?? []).entries()) {
+      if (prefix === undefined) continue;
+      const pointer = `/${field}/${at}`;
+      const before = seen.get(prefix);
+      if (familyOf(prefix) !== family)
+        found.push({ pointer, detail: `${prefix} is IPv${familyOf(prefix)}, the service is IPv${family}` });
+      else if (before !== undefined) found.push({ pointer, detail: `${prefix} is in the list already, at ${before}` });
+      seen.set(prefix, at);
+      if (found.length >= PROBLEMS_MAX) return found;
+    }
+  }
+  return found;
+}
+
+/** Server IDs of a pool: one length for each config, and no ID twice. */
+function serverIdProblems(draft: Draft<Pool>): FieldError[] {
+  const found: FieldError[] = [];
+  const sizes = new Map<number, number>();
+  const owners = new Map<string, string>();
+  for (const [i, backend] of (draft.backends ?? []).entries()) {
+    const configs = new Set<number>();
+    for (const [j, entry] of (backend?.serverIds ?? []).entries()) {
+      const { config, id } = entry ?? {};
+      if (config === undefined || id === undefined) continue;
+      const wrong = (detail: string) => found.push({ pointer: `/backends/${i}/serverIds/${j}`, detail });
+      const size = sizes.get(config) ?? id.length / 2;
+      const owner = owners.get(`${config}:${id}`);
+      if (configs.has(config)) wrong(`config ${config} is in the list already`);
+      else if (size !== id.length / 2)
+        wrong(`"${id}" has ${id.length / 2} bytes, others of config ${config} in the pool have ${size}`);
+      else if (owner !== undefined) wrong(`"${id}" is the server ID of backend "${owner}" already`);
+      configs.add(config);
+      sizes.set(config, size);
+      owners.set(`${config}:${id}`, backend?.name ?? '');
+    }
+  }
+  return found;
+}
+
+/** What is wrong with this pool in itself. Looks only at the fields the draft has. */
+export function poolProblems(_snapshot: Snapshot, draft: Draft<Pool>): Problems {
   const size = draft.ring?.size ?? 0;
   const invalid: FieldError[] = [];
   if (size !== 0 && (size < ringSizes.min || !isPrime(size))) {
@@ -55,7 +109,6 @@ export function poolProblems(snapshot: Snapshot, draft: Draft<Pool>): Problems {
   }
   const names = new Set<string>();
   const addresses = new Map<string, string>();
-  const wanted = wantedFamily(snapshot, draft);
   for (const [i, backend] of (draft.backends ?? []).entries()) {
     const { name, address } = backend ?? {};
     const wrong = (field: string, detail: string) => invalid.push({ pointer: `/backends/${i}/${field}`, detail });
@@ -65,13 +118,8 @@ export function poolProblems(snapshot: Snapshot, draft: Draft<Pool>): Problems {
     const owner = addresses.get(address);
     if (owner !== undefined) wrong('address', `${address} is the address of backend "${owner}" already`);
     else addresses.set(address, name ?? '');
-    if (wanted !== null && familyOf(address) !== wanted.family) {
-      wrong(
-        'address',
-        `${address} is IPv${familyOf(address)}, ${wanted.because} IPv${wanted.family}; this version needs one family`,
-      );
-    }
   }
+  invalid.push(...serverIdProblems(draft));
   return { invalid, conflict: [] };
 }
 
@@ -88,15 +136,6 @@ export function refuse(what: string, { invalid, conflict }: Problems): void {
   const rest = fields.length > 3 ? `; and ${fields.length - 3} more` : '';
   const text = fields.slice(0, 3).map(({ pointer, detail }) => (pointer === '' ? detail : `${pointer}: ${detail}`));
   throw new FairleadError(invalid.length > 0 ? 'invalid' : 'conflict', `${what}: ${text.join('; ')}${rest}`, fields);
-}
-
-// A pool's services decide; without one, its first backend does.
-function wantedFamily(snapshot: Snapshot, draft: Draft<Pool>): { family: 4 | 6; because: string } | null {
-  for (const { value } of snapshot.services.values()) {
-    if (value.pool === draft.name) return { family: familyOf(value.address), because: `service "${value.name}" is` };
-  }
-  const first = draft.backends?.find((backend) => backend?.address !== undefined);
-  return first?.address === undefined ? null : { family: familyOf(first.address), because: 'the first backend is' };
 }
 
 function isPrime(n: number): boolean {

@@ -136,10 +136,11 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
 async function specialFamilies(facts: NodeFacts): Promise<Family[]> {
   const outcomes = facts.outcomes();
   const tallies = await facts.tallies();
+  // A series per service and kind only where there was one: most services have none.
   const kinds = (prefix: string, of: Readonly<Record<string, string>>): Sample[] =>
     tallies.flatMap(({ service, tally, packets }) => {
       const kind = of[tally.slice(prefix.length)];
-      return tally.startsWith(prefix) && kind ? [{ labels: { service, kind }, value: packets }] : [];
+      return packets > 0 && tally.startsWith(prefix) && kind ? [{ labels: { service, kind }, value: packets }] : [];
     });
   const carried = tallies.reduce((all, { tally, packets }) => all + (tally === 'icmp_error' ? packets : 0), 0);
   return [

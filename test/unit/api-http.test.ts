@@ -56,10 +56,10 @@ test('api: a body that would poison prototypes has unknown fields', async (t) =>
   assertProblem(await call('PATCH', '/api/v1/pools/web', poison, json), 400, 'invalid', ['/__proto__', '/constructor']);
 });
 
-test('api: a body of more than 1 MiB is 413; one just below is read', async (t) => {
+test('api: a body of more than 8 MiB is 413; one just below is read', async (t) => {
   const { call } = setup(t);
-  assertProblem(await call('PUT', '/api/v1/pools/web', `{${' '.repeat(1024 * 1024 - 1)}}`, json), 413, null);
-  assert.equal((await call('PUT', '/api/v1/pools/web', `{${' '.repeat(1024 * 1024 - 2)}}`, json)).statusCode, 201);
+  assertProblem(await call('PUT', '/api/v1/pools/web', `{${' '.repeat(8 * 1024 * 1024 - 1)}}`, json), 413, null);
+  assert.equal((await call('PUT', '/api/v1/pools/web', `{${' '.repeat(8 * 1024 * 1024 - 2)}}`, json)).statusCode, 201);
 });
 
 test('api: a path that cannot be decoded is 400', async (t) => {
@@ -152,7 +152,11 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
   const body = put.requestBody.content['application/json'].schema;
   assert.deepEqual(
     [body.required, body.properties.port, body.additionalProperties],
-    [['address', 'port', 'protocol', 'pool'], { type: 'integer', minimum: 1, maximum: 65535 }, false],
+    [
+      ['address', 'port', 'protocol', 'pool'],
+      { type: 'integer', minimum: 0, maximum: 65535, description: '0: every port without a service of its own' },
+      false,
+    ],
   );
   assert.deepEqual(put.parameters.map(({ name }: { name: string }) => name).sort(), ['dryRun', 'name', 'wait']);
   assert.ok(put.responses.default.content['application/problem+json'].schema.properties.errors);

@@ -12,16 +12,96 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
   [
     'a later forwarding',
     www,
-    { ...wwwService, forwarding: 'gue' },
-    { '/forwarding': '"gue" is not supported by this version; use "ipip"' },
+    { ...wwwService, forwarding: 'nat' },
+    { '/forwarding': '"nat" is not one of "ipip", "gue", "l2"' },
   ],
   [
-    'a later affinity',
+    'no affinity',
     www,
-    { ...wwwService, affinity: 'source' },
-    { '/affinity': '"source" is not supported by this version; use "flow"' },
+    { ...wwwService, affinity: 'ip' },
+    { '/affinity': '"ip" is not one of "flow", "source", "quic-cid"' },
   ],
-  ['any port', www, { ...wwwService, port: 0 }, { '/port': '0 is out of range; use 1 to 65535' }],
+  ['a port below 0', www, { ...wwwService, port: -1 }, { '/port': '-1 is out of range; use 0 to 65535' }],
+  ['QUIC over TCP', www, { ...wwwService, affinity: 'quic-cid' }, { '/affinity': 'quic-cid is for protocol udp' }],
+  [
+    'a prefix without source affinity',
+    www,
+    { ...wwwService, affinityPrefix: { ipv4: 24 } },
+    { '/affinityPrefix': 'is for affinity source, the service has "flow"' },
+  ],
+  [
+    'a prefix longer than an address',
+    www,
+    { ...wwwService, affinity: 'source', affinityPrefix: { ipv4: 33, ipv6: 0 } },
+    {
+      '/affinityPrefix/ipv4': '33 is out of range; use 1 to 32',
+      '/affinityPrefix/ipv6': '0 is out of range; use 1 to 128',
+    },
+  ],
+  [
+    'lists with wrong entries between right ones',
+    www,
+    {
+      ...wwwService,
+      allow: ['10.0.0.0/8', '10.0.0.1/8', '2001:db8::/32', '10.0.0.0/8'],
+      deny: ['x', '192.0.2.1', '1.2.3.4/033'],
+    },
+    {
+      '/allow/1': '"10.0.0.1/8" has bits set behind the prefix; write 10.0.0.0/8',
+      '/allow/2': '2001:db8::/32 is IPv6, the service is IPv4',
+      '/allow/3': '10.0.0.0/8 is in the list already, at 0',
+      '/deny/0': '"x" is not an address prefix such as 10.0.0.0/8',
+      '/deny/2': '"1.2.3.4/033" is not an address prefix such as 10.0.0.0/8',
+    },
+  ],
+  [
+    'a rate of nothing',
+    www,
+    { ...wwwService, rateLimit: { packetsPerSecond: 0, burst: 0 } },
+    {
+      '/rateLimit/packetsPerSecond': '0 is out of range; use 1 to 10000000',
+      '/rateLimit/burst': '0 is out of range; use 1 to 10000000',
+    },
+  ],
+  [
+    'server IDs that contradict each other',
+    web,
+    {
+      backends: [
+        {
+          name: 'a',
+          address: '10.0.0.1',
+          serverIds: [
+            { config: 0, id: 'aa01' },
+            { config: 0, id: 'aa02' },
+          ],
+        },
+        {
+          name: 'b',
+          address: '10.0.0.2',
+          serverIds: [
+            { config: 0, id: 'aa01' },
+            { config: 1, id: 'bb' },
+          ],
+        },
+        { name: 'c', address: '10.0.0.3', serverIds: [{ config: 1, id: 'cccc' }] },
+      ],
+    },
+    {
+      '/backends/0/serverIds/1': 'config 0 is in the list already',
+      '/backends/1/serverIds/0': '"aa01" is the server ID of backend "a" already',
+      '/backends/2/serverIds/0': '"cccc" has 2 bytes, others of config 1 in the pool have 1',
+    },
+  ],
+  [
+    'server IDs that are none',
+    web,
+    { backends: [{ name: 'a', address: '10.0.0.1', serverIds: [{ config: 7, id: 'AA' }] }] },
+    {
+      '/backends/0/serverIds/0/config': '7 is out of range; use 0 to 6',
+      '/backends/0/serverIds/0/id': '"AA" is not a server ID: 1 to 15 bytes in lower-case hex',
+    },
+  ],
   ['a port as text', www, { ...wwwService, port: '80' }, { '/port': 'got a string; wanted an integer' }],
   ['half a port', www, { ...wwwService, port: 80.5 }, { '/port': 'got the number 80.5; wanted an integer' }],
   [
@@ -33,8 +113,8 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
   [
     'fields of later versions',
     www,
-    { ...wwwService, allow: [], 'a/b': 1 },
-    { '/allow': 'unknown field "allow"', '/a~1b': 'unknown field "a/b"' },
+    { ...wwwService, snat: [], 'a/b': 1 },
+    { '/snat': 'unknown field "snat"', '/a~1b': 'unknown field "a/b"' },
   ],
   [
     'nothing in it',
@@ -51,12 +131,6 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
   ['no body', www, undefined, { '': 'got nothing; wanted an object' }],
   ['null', www, 'null', { '': 'got null; wanted an object' }],
   ['a pool that is not there', www, { ...wwwService, pool: 'nope' }, { '/pool': 'pool "nope" does not exist' }],
-  [
-    'an IPv6 VIP over IPv4 backends',
-    www,
-    { ...wwwService, address: '2001:db8::1' },
-    { '/pool': 'pool "web" has IPv4 backends, the service is IPv6; this version needs one family' },
-  ],
   [
     'a loopback VIP',
     www,
@@ -81,7 +155,7 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
     { address: 'x', port: 70000, protocol: 5, pool: 'nope', healthCheck: {} },
     {
       '/address': '"x" is not an IPv4 or IPv6 address',
-      '/port': '70000 is out of range; use 1 to 65535',
+      '/port': '70000 is out of range; use 0 to 65535',
       '/protocol': '5 is not one of "tcp", "udp"',
       '/pool': 'pool "nope" does not exist',
       '/healthCheck': 'unknown field "healthCheck"',
@@ -130,28 +204,6 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
     },
   ],
   [
-    'the other family',
-    web,
-    {
-      backends: [
-        { name: 'a', address: '2001:db8::1' },
-        { name: 'b', address: '10.0.0.1' },
-      ],
-    },
-    { '/backends/0/address': '2001:db8::1 is IPv6, service "www" is IPv4; this version needs one family' },
-  ],
-  [
-    'two families in a pool nobody uses',
-    '/api/v1/pools/free',
-    {
-      backends: [
-        { name: 'a', address: '2001:db8::1' },
-        { name: 'b', address: '10.0.0.1' },
-      ],
-    },
-    { '/backends/1/address': '10.0.0.1 is IPv4, the first backend is IPv6; this version needs one family' },
-  ],
-  [
     'wrong things in several backends, a wrong one between right ones',
     web,
     {
@@ -173,12 +225,6 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
     b1,
     { address: '10.0.0.2' },
     { '/address': '10.0.0.2 is the address of backend "b2" already' },
-  ],
-  [
-    'a backend of the other family',
-    b1,
-    { address: '2001:db8::1' },
-    { '/address': '2001:db8::1 is IPv6, service "www" is IPv4; this version needs one family' },
   ],
   [
     'a backend in a bad state',
@@ -221,6 +267,33 @@ test('api: a VIP that belongs to another service is a conflict that names it', a
     const name = Object.keys(other).join();
     assert.equal((await call('PUT', `/api/v1/services/${name}`, { ...wwwService, ...other })).statusCode, 201);
   }
+});
+
+test('api: l2 needs a pool of its own, any port and two families do not', async (t) => {
+  const { call } = await withService(t);
+  const twin = { ...wwwService, port: 0 };
+  const refused = await call('PUT', '/api/v1/services/twin', { ...twin, forwarding: 'l2' });
+  assertProblem(refused, 400, 'invalid', ['/forwarding']);
+  assert.equal(
+    refused.json().errors[0].detail,
+    'pool "web" is used by service "www" with ipip; l2 needs a pool of its own',
+  );
+  assert.equal((await call('PUT', '/api/v1/services/twin', { ...twin, forwarding: 'gue' })).statusCode, 201);
+  assert.equal((await call('PUT', '/api/v1/services/six', { ...wwwService, address: '2001:db8::1' })).statusCode, 201);
+});
+
+test('api: lists and limits come back canonical and whole', async (t) => {
+  const { call } = await withService(t);
+  const options = { allow: ['10.0.0.0/8', '192.0.2.1'], rateLimit: { packetsPerSecond: 50 }, flowMemory: false };
+  const { allow, rateLimit, flowMemory } = (await call('PUT', www, { ...wwwService, ...options })).json();
+  assert.deepEqual(
+    { allow, rateLimit, flowMemory },
+    {
+      allow: ['10.0.0.0/8', '192.0.2.1/32'],
+      rateLimit: { packetsPerSecond: 50, burst: 50 },
+      flowMemory: false,
+    },
+  );
 });
 
 test('api: many problems are all told', async (t) => {
