@@ -8,7 +8,7 @@ import { pinTo } from '../support/packet-run.js';
 import { chosenSeed } from '../unit/random.js';
 
 /** What random packets cannot do: other tests reach these. */
-const ELSEWHERE = ['split', 'no_headroom', 'icmp_limited', 'rate_limited', 'internal'];
+const ELSEWHERE = ['no_headroom', 'icmp_limited', 'rate_limited', 'internal'];
 
 test('xdp_lb: what the reference model says of 200,000 random packets', async (t) => {
   const seed = Number(process.env.FUZZ_SEED ?? chosenSeed());

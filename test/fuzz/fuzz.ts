@@ -2,11 +2,12 @@
 // Random nodes and packets until the wanted number is sent or a difference is found, which is then cut down.
 import { mix32 } from '../../src/ring/hash.js';
 import type { World } from '../model/world.js';
-import { openPacketPath, type PacketPath } from '../support/packet-path.js';
+import type { PacketPath } from '../support/packet-path.js';
 import { type Random, random } from './random.js';
 import { type Difference, firstBuffer, runSteps, type Tried } from './run.js';
 import { randomProgram, randomWorld } from './setup.js';
 import { type Limits, makeSteps, ONE_BUFFER, type Step } from './steps.js';
+import { openSplitting } from './tables.js';
 
 export interface FuzzOptions {
   readonly seed: number;
@@ -36,7 +37,7 @@ export async function fuzz(options: FuzzOptions, tried: Tried): Promise<string |
   for (let program = 0; tried.frames < options.packets; program++) {
     const programSeed = mix32(options.seed + program * 1000);
     const config = randomProgram(random(programSeed));
-    const path = await openPacketPath(config);
+    const path = await openSplitting(config);
     try {
       const limits: Limits = {
         kinds: options.kinds,
