@@ -2,8 +2,9 @@
 // The packet tables of xdp_lb: what comes in, and what has to become of it.
 import { Reason, VipFilterLimit } from '../../src/dataplane/abi.gen.js';
 import type { Action } from '../../src/dataplane/reasons.js';
+import { guarded, prepareGuarded } from './packet-cases-guard.js';
 import type { PacketPath } from './packet-path.js';
-import { frame, ipv4Header, ipv6Header, type PacketSpec, packet, TCP } from './packets.js';
+import { checksum, frame, ipv4Header, ipv6Header, type PacketSpec, packet, TCP } from './packets.js';
 
 export const VIP4 = '192.0.2.10';
 export const VIP6 = '2001:db8::10';
@@ -21,8 +22,10 @@ export interface PacketCase {
   readonly state?: (path: PacketPath) => void;
   readonly action: Action;
   readonly reason: number;
-  /** The backend's address; absent: the frame leaves as it came. */
+  /** The backend's address; absent: the frame leaves as it came, or as `out` says. */
   readonly to?: string;
+  /** What is encapsulated for `to`, where that is not the whole frame; without `to` the frame that leaves. */
+  readonly out?: Buffer;
   /** The service a drop is counted for; 0: not known. */
   readonly service?: number;
 }
@@ -56,6 +59,7 @@ export function prepareCases(path: PacketPath): void {
   path.service(7, VIP4, 81, 'tcp', 5, 24); // a pool without a ring
   path.service(8, VIP6, 81, 'udp', 6, 28); // its backend takes no packets
   path.service(9, VIP4, 82, 'tcp', 7, 32); // its ring is changed by cases
+  prepareGuarded(path);
 }
 
 const spec = (port: number, more: Partial<PacketSpec>): PacketSpec => ({
@@ -80,15 +84,59 @@ const patched = (whole: Buffer, offset: number, ...bytes: number[]): Buffer => {
 };
 const padded = (whole: Buffer, bytes: number): Buffer => Buffer.concat([whole, Buffer.alloc(bytes, 0xee)]);
 const typed = (whole: Buffer, type: number): Buffer => patched(whole, 12, type >> 8, type & 0xff);
-const ip4 = (to: string, protocol: number, more: { fragment?: number } = {}): Buffer =>
-  frame(Buffer.concat([ipv4Header('203.0.113.7', to, protocol, 32, more), Buffer.alloc(32, 0x11)]));
+const ip4 = (to: string, protocol: number, more: { fragment?: number; size?: number } = {}): Buffer => {
+  const payload = Buffer.alloc(more.size ?? 32, 0x11);
+  return frame(Buffer.concat([ipv4Header('203.0.113.7', to, protocol, payload.length, more), payload]));
+};
+/** TCP to VIP6 behind these extension headers of eight bytes. */
+function extended(types: number | readonly number[], segment: Buffer): Buffer {
+  const chain = [types].flat();
+  const headers = chain.map((type, at) => Buffer.of(chain[at + 1] ?? 6, 0, 0, 0, 0, 0, 0, type === 44 ? 9 : 0));
+  const payload = Buffer.concat([...headers, segment]);
+  return frame(Buffer.concat([ipv6Header('2001:db8:1::7', VIP6, chain[0] ?? 6, payload.length), payload]));
+}
+/** ICMP to VIP4 with this type, code and body after the first four bytes. */
+function icmp4(type: number, code: number, body = Buffer.alloc(20, 0x42), to = VIP4, from = '203.0.113.7'): Buffer {
+  const message = Buffer.concat([Buffer.of(type, code, 0, 0), body]);
+  message.writeUInt16BE(checksum(message), 2);
+  return frame(Buffer.concat([ipv4Header(from, to, 1, message.length), message]));
+}
+/** What a router says of the answer to this packet: it quotes a packet with its addresses and ports turned round. */
+function icmpError4(about: Buffer, size = about.length - 14): Buffer {
+  const quote = Buffer.concat([about.subarray(14), Buffer.alloc(Math.max(0, size - about.length + 14))]);
+  quote.set(about.subarray(30, 34), 12);
+  quote.set(about.subarray(26, 30), 16);
+  quote.set(about.subarray(36, 38), 20);
+  quote.set(about.subarray(34, 36), 22);
+  return icmp4(3, 4, Buffer.concat([Buffer.of(0, 0, 5, 0), quote]), VIP4, '198.51.100.99');
+}
+const turned = (whole: Buffer): Buffer => Buffer.concat([whole.subarray(6, 12), whole.subarray(0, 6)]);
+const echoAnswer4 = (): Buffer => {
+  const request = icmp4(8, 0);
+  return Buffer.concat([turned(request), icmp4(0, 0, Buffer.alloc(20, 0x42), '203.0.113.7', VIP4).subarray(12)]);
+};
+/** RFC 792, RFC 4443: what the sender of this frame is told. */
+function tooBigAnswer(whole: Buffer, mtu: number): Buffer {
+  const v6 = whole.readUInt16BE(12) === 0x86dd;
+  const message = Buffer.concat([Buffer.alloc(8), whole.subarray(14, 14 + (v6 ? 1232 : 548))]);
+  message.set(v6 ? [2, 0] : [3, 4]);
+  message.writeUInt32BE(mtu, 4);
+  const [from, to] = v6 ? [VIP6, '2001:db8:1::7'] : [VIP4, '203.0.113.7'];
+  const header = v6 ? ipv6Header(from, to, 58, message.length) : ipv4Header(from, to, 1, message.length);
+  const pseudo = Buffer.concat([
+    header.subarray(8, 40),
+    Buffer.of(0, 0, message.length >> 8, message.length & 255, 0, 0, 0, 58),
+  ]);
+  message.writeUInt16BE(checksum(v6 ? Buffer.concat([pseudo, message]) : message), 2);
+  return Buffer.concat([turned(whole), whole.subarray(12, 14), header, message]);
+}
 const ip6 = (to: string, next: number): Buffer =>
   frame(Buffer.concat([ipv6Header('2001:db8:1::7', to, next, 32), Buffer.alloc(32)]));
 /** IEEE 802.1Q in front of the EtherType. */
 const tagged = (whole: Buffer, tag = 0x8100): Buffer =>
   Buffer.concat([whole.subarray(0, 12), Buffer.of(tag >> 8, tag & 0xff, 0, 7), whole.subarray(12)]);
 
-type Row = readonly [name: string, packet: Buffer, more?: { to?: string; service?: number }];
+type Row = readonly [name: string, packet: Buffer, more?: { to?: string; service?: number; out?: Buffer }];
 
 const all = (action: Action, reason: number, rows: readonly Row[]): PacketCase[] =>
   rows.map(([name, packet, more]) => ({ name, packet, action, reason, ...more }));
@@ -119,6 +167,10 @@ const forwarded = all('tx', Reason.FORWARDED, [
   ['IPv6 that fills the tunnel MTU', tcp6({ payload: 1400 }), B6],
   ['IPv4 that fills the tunnel MTU, with padding', padded(tcp4({ payload: 1440 }), 30), B4],
   ['IPv4 reserved fragment bit', patched(tcp4(), 20, 0x80), B4],
+  ['802.1Q', tagged(tcp4()), { ...B4, out: tcp4() }],
+  ['802.1ad and 802.1Q', tagged(tagged(tcp6()), 0x88a8), { ...B6, out: tcp6() }],
+  ['an IPv6 fragment that is none (RFC 6946)', extended(44, tcp6().subarray(54)), B6],
+  ['IPv6 with six extension headers', extended([0, 60, 43, 60, 51, 60], tcp6().subarray(54)), B6],
   ...[1, 2, 3, 0xb8, 0xff].flatMap((trafficClass): Row[] => [
     [`IPv4 TOS ${trafficClass}`, tcp4({ trafficClass }), B4],
     [`IPv6 traffic class ${trafficClass}`, tcp6({ trafficClass }), B6],
@@ -159,8 +211,8 @@ const redirected = all('redirect', Reason.REDIRECTED, [
 
 const notIp = all('pass', Reason.NOT_IP, [
   ['ARP', typed(frame(Buffer.from('0001080006040001020000000001cb007107000000000000c000020a', 'hex')), 0x0806)],
-  ['802.1Q with a packet to a VIP', tagged(tcp4())],
-  ['802.1ad with a packet to a VIP', tagged(tagged(tcp6()), 0x88a8)],
+  ['three VLAN tags', tagged(tagged(tagged(tcp4())))],
+  ['a frame that ends in its tag', tagged(tcp4()).subarray(0, 17)],
   ['an Ethernet length instead of a type', typed(tcp4(), 64)],
   ['an Ethernet header alone, of no IP', Buffer.from('0200000000010200000000021234', 'hex')],
 ]);
@@ -193,8 +245,10 @@ const notOurs = all('pass', Reason.NOT_OURS, [
   ['TCP to a UDP port of a VIP', tcp6({ toPort: 53 })],
   ['IPv6 address that begins like an IPv4 VIP', tcp6({ to: 'c000:20a::' })],
   ['TCP from a VIP', tcp4({ from: VIP4, to: OTHER4, fromPort: 80, toPort: 80 })],
-  ...[1, 4, 41, 47, 50, 132].map((protocol): Row => [`protocol ${protocol} to a VIP`, ip4(VIP4, protocol)]),
-  ...[58, 41, 50, 59].map((next): Row => [`next header ${next} to a VIP`, ip6(VIP6, next)]),
+  ...[4, 41, 47, 50, 58, 132].map((protocol): Row => [`protocol ${protocol} to a VIP`, ip4(VIP4, protocol)]),
+  ['ICMP that is neither echo nor error', icmp4(13, 0)],
+  ['an echo reply', icmp4(0, 0)],
+  ...[1, 41, 50, 59].map((next): Row => [`next header ${next} to a VIP`, ip6(VIP6, next)]),
   ['fragment to another address', ip4(OTHER4, 6, { fragment: 0x2000 })],
   ['IPv6 fragment to another address', ip6(OTHER6, 44)],
   ['IPv6 extension to another address', ip6(OTHER6, 0)],
@@ -224,6 +278,14 @@ const malformed = all('drop', Reason.MALFORMED, [
   ['UDP length 7', patched(udp4(), 38, 0, 7)],
   ['UDP length past the packet', patched(udp4(), 38, 0, 21)],
   ['UDP length past the packet, within the padding', padded(patched(udp6(), 58, 0, 21), 8)],
+  ['first fragment with less than its TCP header', ip4(VIP4, 6, { fragment: 0x2000, size: 16 })],
+  ['TCP fragment that begins within the header', ip4(VIP4, 6, { fragment: 0x2002 })],
+  ['fragment that ends past the largest packet', ip4(VIP4, 17, { fragment: 0x1fff })],
+  ['fragment with more to come and an odd size', ip4(VIP4, 17, { fragment: 0x2010, size: 33 })],
+  ['two fragment headers', extended([44, 44], tcp6().subarray(54))],
+  ['an extension header longer than the packet', patched(extended(60, tcp6().subarray(54)), 55, 9)],
+  ['extension headers and nothing behind', extended([0, 60], Buffer.alloc(0))],
+  ['ICMP of 7 bytes', ip4(VIP4, 1, { size: 7 })],
   ['malformed to a port no service has', patched(tcp4({ toPort: 443 }), 46, 0x40)],
 ]);
 
@@ -237,27 +299,44 @@ const truncated = all('drop', Reason.TRUNCATED, [
 ]);
 
 const fragments = all('drop', Reason.FRAGMENT, [
-  ['first fragment', ip4(VIP4, 6, { fragment: 0x2000 })],
-  ['middle fragment', ip4(VIP4, 17, { fragment: 0x2064 })],
-  ['last fragment', ip4(VIP4, 17, { fragment: 0x1fff })],
-  ['IPv6 fragment', ip6(VIP6, 44)],
+  ['middle fragment of an unknown datagram', ip4(VIP4, 17, { fragment: 0x2064 })],
+  ['last fragment of an unknown datagram', ip4(VIP4, 6, { fragment: 0x64 })],
+  ['first fragment of ICMP', ip4(VIP4, 1, { fragment: 0x2000 })],
+  ['last fragment of ICMP', ip4(VIP4, 1, { fragment: 0x64 })],
 ]);
 
-const extensions = all(
-  'drop',
-  Reason.EXTENSION,
-  [0, 43, 51, 60].map((next): Row => [`extension header ${next}`, ip6(VIP6, next)]),
-);
+const extensions = all('drop', Reason.EXTENSION, [
+  ['seven extension headers', extended([0, 60, 60, 60, 60, 60, 60], tcp6().subarray(54))],
+  ['a routing header with a segment left', patched(extended(43, tcp6().subarray(54)), 57, 1)],
+]);
 
 const noBackend = all('drop', Reason.NO_BACKEND, [
   ['a pool without a ring', packet(spec(81, {})), { service: 7 }],
   ['a pool whose backend takes no packets', udp6({ toPort: 81 }), { service: 8 }],
 ]);
 
-const tooBig = all('drop', Reason.TOO_BIG, [
-  ['IPv4 one byte over the tunnel MTU', tcp4({ payload: 1441 }), { service: 1 }],
-  ['IPv6 one byte over the tunnel MTU', tcp6({ payload: 1401 }), { service: 3 }],
+const big4 = tcp4({ payload: 1441 });
+const big6 = tcp6({ payload: 1401 });
+const tooBigAnswered = all('tx', Reason.TOO_BIG_ANSWERED, [
+  ['IPv4 one byte over the tunnel MTU', big4, { service: 1, out: tooBigAnswer(big4, 1480) }],
+  ['IPv6 one byte over the tunnel MTU', big6, { service: 3, out: tooBigAnswer(big6, 1460) }],
 ]);
+const tooBig = all('drop', Reason.TOO_BIG, [
+  ['an ICMP error over the tunnel MTU', icmpError4(tcp4({ fromPort: 40001, flags: TCP.SYN }), 1460), { service: 1 }],
+]);
+const icmpUnknown = all('drop', Reason.ICMP_UNKNOWN, [
+  ['an error about a flow nobody has', icmpError4(tcp4({ fromPort: 9 })), { service: 1 }],
+  ['an error about a port no service has', icmpError4(tcp4({ toPort: 9 }))],
+  ['an error about a packet of another address', icmpError4(tcp4({ to: OTHER4 }))],
+]);
+const known4 = icmpError4(tcp4({ fromPort: 40001, flags: TCP.SYN }));
+const icmp: readonly PacketCase[] = [
+  ...all('tx', Reason.FORWARDED, [
+    ['an error about a known flow', known4, B4],
+    ['an error with eight bytes of the transport', icmpError4(tcp4({ fromPort: 40001 }).subarray(0, 42)), B4],
+  ]),
+  ...all('tx', Reason.ECHO_ANSWERED, [['an echo request', icmp4(8, 0), { service: 0, out: echoAnswer4() }]]),
+];
 
 /** Metadata in front of the frame, so that 216 - `size` bytes of headroom are left. */
 function withMetadata(size: number, whole: Buffer): Pick<PacketCase, 'packet' | 'context'> {
@@ -286,5 +365,6 @@ export const HEADROOM_CASES: readonly PacketCase[] = [
 /** Every case that needs nothing but prepareCases. */
 export const PACKET_CASES: readonly PacketCase[] = [
   ...[...forwarded, ...stateful, ...redirected, ...notIp, ...runts, ...notOurs],
-  ...[...malformed, ...truncated, ...fragments, ...extensions, ...noBackend, ...tooBig],
+  ...[...malformed, ...truncated, ...fragments, ...extensions, ...noBackend, ...tooBigAnswered, ...tooBig],
+  ...[...icmp, ...icmpUnknown, ...guarded],
 ];
