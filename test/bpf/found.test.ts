@@ -85,7 +85,7 @@ after(() => path?.close());
 /** Runs the packets through both; gives the reason of each, and the next hop's last byte: the backend. */
 async function both(flags: number, packets: readonly Buffer[]): Promise<[reason: string, backend: number][]> {
   const steps = packets.map((packet) => frame(packet)).map((whole) => ({ frame: whole, linear: whole.length }));
-  const tried: Tried = { frames: 0, reasons: [] };
+  const tried: Tried = { frames: 0, stalls: 0, reasons: [] };
   assert.equal(await runSteps(path, worldWith(flags), [...steps, 'forget'], tried), null);
   const world = worldWith(flags);
   return steps.map((step) => {

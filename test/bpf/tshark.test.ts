@@ -6,7 +6,7 @@ import { REASON_NAMES } from '../../src/dataplane/reasons.js';
 import { random } from '../fuzz/random.js';
 import { randomProgram, randomWorld } from '../fuzz/setup.js';
 import { makeSteps } from '../fuzz/steps.js';
-import { putWorld } from '../fuzz/tables.js';
+import { openSplitting, putWorld } from '../fuzz/tables.js';
 import { model } from '../model/model.js';
 import type { Verdict, World } from '../model/world.js';
 import { PACKET_CASES, prepareCases } from '../support/packet-cases.js';
@@ -108,7 +108,7 @@ test('tshark reads what random nodes send as the packet that came, and their ans
     const config = randomProgram(draws);
     const world = randomWorld(draws, config);
     const steps = makeSteps(draws, world, 400, { kinds: [], largest: 3500, faultless: true });
-    const path = await openPacketPath(config);
+    const path = await openSplitting(config);
     await putWorld(path.maps, world);
     const frames: Buffer[] = [];
     const verdicts: Verdict[] = [];

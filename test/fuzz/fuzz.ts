@@ -2,11 +2,12 @@
 // Random nodes and packets until the wanted number is sent or a difference is found, which is then cut down.
 import { mix32 } from '../../src/ring/hash.js';
 import type { World } from '../model/world.js';
-import { openPacketPath, type PacketPath } from '../support/packet-path.js';
+import type { PacketPath } from '../support/packet-path.js';
 import { type Random, random } from './random.js';
 import { type Difference, firstBuffer, runSteps, type Tried } from './run.js';
 import { randomProgram, randomWorld } from './setup.js';
 import { type Limits, makeSteps, ONE_BUFFER, type Step } from './steps.js';
+import { openSplitting } from './tables.js';
 
 export interface FuzzOptions {
   readonly seed: number;
@@ -19,7 +20,7 @@ export interface FuzzOptions {
 }
 
 const FRAMES_PER_NODE = 12_000;
-const NODES_PER_PROGRAM = 20;
+const NODES_PER_PROGRAM = 40;
 
 /** Whether test runs take such a frame: larger than a page needs a program for several buffers, `linear` Linux 6.18. */
 function takes(path: PacketPath, size: number, linear: number): boolean {
@@ -36,7 +37,7 @@ export async function fuzz(options: FuzzOptions, tried: Tried): Promise<string |
   for (let program = 0; tried.frames < options.packets; program++) {
     const programSeed = mix32(options.seed + program * 1000);
     const config = randomProgram(random(programSeed));
-    const path = await openPacketPath(config);
+    const path = await openSplitting(config);
     try {
       const limits: Limits = {
         kinds: options.kinds,
@@ -67,7 +68,7 @@ const swap = <A, B>([a, b]: [A, B]): [B, A] => [b, a];
 
 /** How long a difference is cut down. */
 const CUTTING_MS = 30_000;
-const nothing = (): Tried => ({ frames: 0, reasons: [] });
+const nothing = (): Tried => ({ frames: 0, stalls: 0, reasons: [] });
 
 /** Cuts the steps down to those the difference needs: by halves, then by smaller parts, as long as CUTTING_MS allows. */
 async function explain(

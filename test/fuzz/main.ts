@@ -17,7 +17,7 @@ const { values } = parseArgs({
 });
 
 pinTo(0);
-const tried: Tried = { frames: 0, reasons: [] };
+const tried: Tried = { frames: 0, stalls: 0, reasons: [] };
 const seed = Number(values.seed);
 process.stdout.write(`seed ${seed}\n`);
 const started = performance.now();
@@ -42,7 +42,10 @@ const reached = REASON_NAMES.flatMap((name, reason) => {
   return times === undefined ? [] : [`${name} ${times}`];
 });
 process.stdout.write(`${tried.frames} packets in ${seconds.toFixed(0)} s: ${reached.join(', ')}\n`);
-if (found === null) process.stdout.write('0 differences\n');
+if (found === null)
+  process.stdout.write(
+    `0 differences${tried.stalls > 0 ? `; ${tried.stalls} nodes not judged to their end: the machine stood still` : ''}\n`,
+  );
 else {
   process.stdout.write(`DIFFERENCE with seed ${seed}, ${found}\n`);
   process.exitCode = 1;

@@ -128,8 +128,6 @@ function randomService(
 }
 
 const POOLS = 6;
-/** Whether the packet path under test splits; where it does not, it answers. */
-const SPLITS = false;
 
 /** `flagMask` leaves out what the packet path under test cannot do. */
 export function randomWorld(random: Random, program: ProgramConfig, flagMask = 0xffff): World {
@@ -158,7 +156,7 @@ export function randomWorld(random: Random, program: ProgramConfig, flagMask = 0
     tunnelSource6: Buffer.from(program.tunnelSource6),
     tunnelMtu: program.tunnelMtu,
     guePort: 6080,
-    splits: SPLITS,
+    splits: true,
     services,
     vips,
     pools,

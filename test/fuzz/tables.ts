@@ -13,9 +13,19 @@ import {
 } from '../../src/dataplane/abi.gen.js';
 import type { Maps } from '../../src/dataplane/maps.js';
 import { native } from '../../src/dataplane/native.js';
+import { allowSplit, loadXdpLb, type ProgramConfig } from '../../src/dataplane/program.js';
 import { writeService } from '../../src/dataplane/services.js';
 import { writeBackend, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
 import type { ModelBackend, ModelPool, ModelService, Prefix, World } from '../model/world.js';
+import { openPacketPath, type PacketPath } from '../support/packet-path.js';
+
+/** A packet path as the daemon attaches it to the interface test runs come in by: it may split packets. */
+export const openSplitting = (config: Partial<ProgramConfig>): Promise<PacketPath> =>
+  openPacketPath(config, async (whole) => {
+    const object = await loadXdpLb(whole, 0, {});
+    allowSplit(object, native.interfaceIndex('lo'));
+    return object;
+  });
 
 const OTHER_INTERFACE = 4242; // nothing is sent there, so it need not exist
 const ROWS_PER_POOL = 512;

@@ -139,13 +139,16 @@ function tooBig(
   return { ...base, reason: Reason.TOO_BIG_ANSWERED, out: answer };
 }
 
-/** Whether two fragments do, RFC 791 section 3.2: all but the last carry a multiple of 8 bytes. */
+/** Bytes a frame may have to be split. */
+const SPLIT_MAX = 3500;
+
+/** Whether two fragments do, RFC 791 section 3.2: all but the last carry a multiple of 8 bytes. No options: some would be for the first only. */
 function splits(packet: Packet, backend: ModelBackend, fits: number): boolean {
   const { frame, ip, size, linear } = packet;
-  if (!backend.sameInterface || linear < frame.length) return false;
-  const header = (frame.readUInt8(ip) & 15) * 4;
-  const first = (fits - header) & ~7;
-  return first >= 8 && header + (size - header - first) <= fits;
+  if (!backend.sameInterface || linear < frame.length || frame.length > SPLIT_MAX) return false;
+  if ((frame.readUInt8(ip) & 15) !== 5) return false;
+  const first = (fits - 20) & ~7;
+  return first >= 8 && 20 + (size - 20 - first) <= fits;
 }
 
 /** ICMP 3/4 (RFC 1191) or ICMPv6 2/0 (RFC 4443 section 3.2) to the sender; null when the first buffer has too little to quote. */
