@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { pinRoot } from '../../src/dataplane/dataplane.js';
 import { native } from '../../src/dataplane/native.js';
 import { run } from '../../src/lab/netns.js';
 import { readServices } from '../../src/lab/objects.js';
@@ -34,7 +35,7 @@ after(async () => {
   assert.deepEqual(tracesOf(name), []);
 });
 
-const pins = () => `${lab.directory}/bpf/fairlead/v1`;
+const pins = () => pinRoot(`${lab.directory}/bpf`);
 
 /** What must outlive the daemon: ids of the pinned maps, the backends' entries by number, the flows of `client`. */
 async function kept() {

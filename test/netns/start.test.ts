@@ -14,6 +14,7 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { after, before, beforeEach, test } from 'node:test';
+import { pinRoot } from '../../src/dataplane/dataplane.js';
 import { native } from '../../src/dataplane/native.js';
 import { objectPath } from '../../src/dataplane/program.js';
 import { startInside, stopChild } from '../../src/lab/children.js';
@@ -81,7 +82,7 @@ function pins(): readonly string[] {
 
 /** Takes off what a start that succeeded left on purpose. */
 async function cleared(): Promise<void> {
-  const links = `${directory}/bpf/fairlead/v1/links`;
+  const links = `${pinRoot(`${directory}/bpf`)}/links`;
   for (const pin of existsSync(links) ? readdirSync(links) : []) {
     const link = native.openLink(`${links}/${pin}`);
     link.detach();

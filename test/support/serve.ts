@@ -62,10 +62,13 @@ export function ask(
     const type = body === undefined ? {} : { 'content-type': 'application/json' };
     const signal = AbortSignal.timeout(15_000);
     const outgoing = request({ socketPath, method, path, headers: { ...type, ...headers }, signal }, (response) => {
-      text(response).then((answer) => {
-        const { statusCode: status = 0, headers: got } = response;
-        resolve({ status, etag: got.etag, body: answer === '' ? null : JSON.parse(answer) });
-      }, reject);
+      text(response)
+        .then((answer) => {
+          const { statusCode: status = 0, headers: got } = response;
+          const isJson = got['content-type']?.includes('json');
+          resolve({ status, etag: got.etag, body: answer === '' ? null : isJson ? JSON.parse(answer) : answer });
+        })
+        .catch(reject);
     });
     outgoing.on('error', reject).end(body === undefined ? undefined : JSON.stringify(body));
   });
