@@ -27,7 +27,7 @@ struct split_note {
 	__u32 turn; /* the same for the two copies of a packet, another for the next one's */
 	__u32 entropy;
 	__u16 backend; /* number */
-	__u16 flags;   /* enum service_flag, of this program's features */
+	__u16 flags;   /* enum service_flag */
 	__u16 first;   /* bytes of payload in the first fragment */
 	__u16 l2_size;
 };
@@ -141,7 +141,7 @@ static __always_inline bool part(struct xdp_md *ctx, const struct split_note *no
 	bool second = turns->seen == note->turn;
 	turns->seen = note->turn;
 	return cut(ctx, note, &pkt, second) &&
-	       encap(ctx, &pkt, to, note->flags, note->entropy) == REASON_FORWARDED;
+	       encap(ctx, &pkt, to, note->flags & features, note->entropy) == REASON_FORWARDED;
 }
 
 #endif

@@ -268,6 +268,7 @@ function featureSwaps(
     const wider = { ...config, features: features | loaded };
     for (const { name, slot, mode } of interfaces) {
       const object = await loadXdpLb(wider, slot, handle);
+      if (mode === 'native') allowSplit(object, native.interfaceIndex(name));
       const program = object.program('xdp_lb');
       object.close();
       const link = native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name)));
