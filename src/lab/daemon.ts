@@ -7,7 +7,7 @@ import { FairleadError, messageOf } from '../model/errors.js';
 import { type Api, apiAt } from './api.js';
 import type { LabBase } from './base.js';
 import { spawnInside, stopChild } from './children.js';
-import { labInterface, type Topology, underlayMtu } from './topology.js';
+import { labInterface, labMtu, type Topology } from './topology.js';
 
 /** The balancer's daemon inside its namespace. */
 export interface LabDaemon {
@@ -73,7 +73,7 @@ store: { type: file, path: ${directory}/state.json }
 api:
   socket: ${directory}/api.sock
   listen: 127.0.0.1:7080
-tunnel: { source: ${topology.lbAddress4}, source6: "${topology.lbAddress6}", mtu: ${underlayMtu} }
+tunnel: { source: ${topology.lbAddress4}, source6: "${topology.lbAddress6}", mtu: ${labMtu} }
 bpffs: ${directory}/bpf
 `;
 }

@@ -36,8 +36,8 @@ export interface NamespaceSetup {
 /** The interface every namespace but the router's has. */
 export const labInterface = 'eth0';
 
-/** MTU between router, balancer and backends: a full 1500-byte packet plus the 40 bytes of an outer IPv6 header, with room to spare. */
-export const underlayMtu = 1600;
+/** MTU of every link, as on most networks: a client's full packet does not fit the tunnel, and the balancer has to say so. */
+export const labMtu = 1500;
 
 /**
  * Plans the lab `name` with `backendCount` (1..64) backends. Throws 'invalid' on a name that is no short identifier
@@ -91,28 +91,28 @@ export function lbQueues(): number {
 
 /** Lines for `ip -batch` inside the router's namespace that make every link of the lab. */
 export function linkBatch(topology: Topology): readonly string[] {
-  const port = (name: string, namespace: string, mtu: number, queues = 1) => {
-    const common = `mtu ${mtu} numtxqueues ${queues} numrxqueues ${queues}`;
+  const port = (name: string, namespace: string, queues = 1) => {
+    const common = `mtu ${labMtu} numtxqueues ${queues} numrxqueues ${queues}`;
     return `link add ${name} ${common} type veth peer name ${labInterface} ${common} netns ${namespace}`;
   };
   return [
-    `link add br0 mtu ${underlayMtu} type bridge`,
-    port('client', topology.client, 1500),
-    port(topology.lbPort, topology.lb, underlayMtu, lbQueues()),
-    ...topology.backends.map((backend) => port(backend.name, backend.namespace, underlayMtu)),
+    `link add br0 mtu ${labMtu} type bridge`,
+    port('client', topology.client),
+    port(topology.lbPort, topology.lb, lbQueues()),
+    ...topology.backends.map((backend) => port(backend.name, backend.namespace)),
   ];
 }
 
 /** What each namespace is given once the links are there. */
 export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
   const { vip4, vip6, lbAddress4, lbAddress6, lbPort } = topology;
-  const underlayHost = (address4: string, address6: string, route: string) => [
+  const underlayHost = (address4: string, address6: string) => [
     'link set lo up',
     `address add ${address4}/24 dev ${labInterface}`,
     `address add ${address6}/64 dev ${labInterface} nodad`,
     `link set ${labInterface} up`,
-    `route add default via 10.9.0.1 dev ${labInterface}${route}`,
-    `route add default via fd00:9::1 dev ${labInterface}${route}`,
+    `route add default via 10.9.0.1 dev ${labInterface}`,
+    `route add default via fd00:9::1 dev ${labInterface}`,
   ];
   const router: NamespaceSetup = {
     namespace: topology.router,
@@ -150,15 +150,14 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
     namespace: topology.lb,
     // A balancer that has nothing attached must not send packets for a VIP back to the router.
     settings: [...hostSettings([labInterface]), 'ipv4/ip_forward=0'],
-    batch: underlayHost(lbAddress4, lbAddress6, ''),
+    batch: underlayHost(lbAddress4, lbAddress6),
   };
   const backends = topology.backends.map((backend) => ({
     namespace: backend.namespace,
     // The VIP is on every backend: none may answer ARP for it.
     settings: [...hostSettings([labInterface]), 'ipv4/conf/all/arp_ignore=1', 'ipv4/conf/all/arp_announce=2'],
     batch: [
-      // Full-size segments of the client must fit into the tunnel, so the backend offers an MSS for 1500.
-      ...underlayHost(backend.address4, backend.address6, ' mtu 1500'),
+      ...underlayHost(backend.address4, backend.address6),
       `address add ${vip4}/32 dev lo`,
       `address add ${vip6}/128 dev lo nodad`,
     ],

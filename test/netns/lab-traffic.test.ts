@@ -103,13 +103,12 @@ test('driver: a request nobody answers is a failure with its service and reason'
   }
 });
 
-test('underlay: a full-size packet and its tunnel header fit between router and balancer, backends offer an MSS for 1500', async () => {
-  const { router, lbPort, backends, vip4 } = lab.topology;
-  assert.match(await run('ip', ['-n', router, 'link', 'show', lbPort]), / mtu 1600 /);
+test('underlay: MTU 1500 everywhere, and the router hands over whole checksums', async () => {
+  const { router, lbPort, backends } = lab.topology;
+  for (const port of [lbPort, 'client', 'br0', ...backends.map(({ name }) => name)])
+    assert.match(await run('ip', ['-n', router, 'link', 'show', port]), / mtu 1500 /);
   assert.match(
     await run('nsenter', [`--net=${namespacePath(router)}`, 'ethtool', '-k', lbPort]),
     /^tx-checksumming: off$/m,
   );
-  for (const { namespace } of backends)
-    assert.match(await run('ip', ['-n', namespace, 'route', 'get', '10.1.0.2', 'from', vip4]), / mtu 1500 /);
 });
