@@ -17,6 +17,8 @@ interface Case {
   readonly spec: PacketSpec;
   readonly programs: readonly ProgramName[];
   readonly action: 'tx' | 'pass';
+  /** ServiceFlag bits the program is loaded with; 0 when left out, as the daemon does for such services. */
+  readonly features?: number;
 }
 
 export interface CaseResult {
@@ -64,7 +66,7 @@ const benchObject = (name: string): string =>
 async function openBalancer(test: Case, room: number): Promise<PacketPath> {
   // Half a million flows would take eight seconds to begin within the default budget: only the flood runs with it.
   const newFlowsPerSecond = test.name === 'syn_flood' ? DEFAULT_BUDGET : 1e9;
-  const path = await openPacketPath({ flowsPerCpu: room, newFlowsPerSecond });
+  const path = await openPacketPath({ flowsPerCpu: room, newFlowsPerSecond, features: test.features ?? 0 });
   const owners = Uint16Array.from({ length: 65537 }, (_, row) => 1 + (row % 8));
   for (let number = 1; number <= 8; number++) {
     path.backend(number, `10.9.0.${20 + number}`, 1, number);

@@ -25,35 +25,20 @@
 
 const struct abi_anchor abi_anchor __attribute__((used)) = {};
 
-/* A packet with ports, to an address that is probably a VIP. */
-static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
+/* Its packets take the long way: what decides is more than the flow. */
+#define SERVICE_CHOOSY                                                                                   \
+	(SERVICE_SOURCE | SERVICE_QUIC | SERVICE_STATELESS | SERVICE_ALLOW | SERVICE_DENY | SERVICE_RATE)
+
+/* The errand of a packet with ports, whose service may be choosy, or which is the first of several fragments. */
+__noinline int balance_errand(struct xdp_md *ctx)
 {
+	struct errand *errand = scratch(SCRATCH_ERRAND);
 	struct flow_place place;
-	struct service service;
 
-	flow_locate(&place, flow_hash(pkt));
-	if (!(pkt->tcp_flags & TCP_SYN))
-		flow_touch(&place);
-	if (!service_of(pkt, &service))
-		return finish(REASON_NOT_OURS, 0, 0);
-	if (!place.bucket)
-		return finish(REASON_INTERNAL, service.number, 0);
-
-	enum reason reason = guard(pkt, service.number, flags_of(&service));
-	if (reason != REASON_FORWARDED)
-		return finish(reason, service.number, 0);
-	struct choice choice = choose(ctx, pkt, &service, &place);
-	if (!choice.to)
-		return finish(REASON_NO_BACKEND, service.number, 0);
-	return send(ctx, pkt, &service, choice.to, choice.number, place.tag, choice.begins);
-}
-
-/* Like balance, for the errand of a packet that came the long way. */
-static __always_inline int balance_unusual(struct xdp_md *ctx, struct errand *errand)
-{
+	if (!errand)
+		return finish(REASON_INTERNAL, 0, 0);
 	const struct packet *pkt = &errand->pkt;
 	struct service *service = &errand->service;
-	struct flow_place place;
 
 	if (!service_of(pkt, service))
 		return finish(REASON_NOT_OURS, 0, 0);
@@ -70,6 +55,41 @@ static __always_inline int balance_unusual(struct xdp_md *ctx, struct errand *er
 	errand->entropy = place.tag;
 	errand->begins = choice.begins;
 	return ERRAND_READY;
+}
+
+/* What is still to be done after the long way has said `action`. */
+static __always_inline int run_errand(struct xdp_md *ctx, int action)
+{
+	if (action == ERRAND_BALANCE)
+		action = balance_errand(ctx);
+	return action == ERRAND_READY ? send_errand(ctx) : action;
+}
+
+/* The short way: a packet with ports, to an address that is probably a VIP. */
+static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
+{
+	struct flow_place place;
+	struct service service;
+
+	flow_locate(&place, flow_hash(pkt));
+	if (!(pkt->tcp_flags & TCP_SYN))
+		flow_touch(&place);
+	if (!service_of(pkt, &service))
+		return finish(REASON_NOT_OURS, 0, 0);
+	if (!place.bucket)
+		return finish(REASON_INTERNAL, service.number, 0);
+	if (flags_of(&service) & SERVICE_CHOOSY) {
+		struct errand *errand = scratch(SCRATCH_ERRAND);
+
+		if (!errand)
+			return finish(REASON_INTERNAL, service.number, 0);
+		errand->pkt = *pkt;
+		return run_errand(ctx, ERRAND_BALANCE);
+	}
+	struct choice choice = choose_flow(pkt, &service, &place, 0, (struct choice){});
+	if (!choice.to)
+		return finish(REASON_NO_BACKEND, service.number, 0);
+	return send(ctx, pkt, &service, choice.to, choice.number, place.tag, choice.begins);
 }
 
 /* What the short way does not know, parsed again in full. Apart, so that it costs the short way nothing. */
@@ -94,7 +114,7 @@ __noinline int uncommon(struct xdp_md *ctx)
 		return icmp(ctx, errand);
 	if (pkt->fragment_offset)
 		return later_fragment(errand);
-	return balance_unusual(ctx, errand);
+	return ERRAND_BALANCE;
 }
 
 SEC("xdp.frags")
@@ -105,11 +125,8 @@ int xdp_lb(struct xdp_md *ctx)
 
 	if (reason == REASON_NOT_IP || reason == REASON_RUNT)
 		return finish(reason, 0, 0);
-	if (reason != REASON_FORWARDED) {
-		int action = uncommon(ctx);
-
-		return action == ERRAND_READY ? send_errand(ctx) : action;
-	}
+	if (reason != REASON_FORWARDED)
+		return run_errand(ctx, uncommon(ctx));
 	if (!service_possible(&pkt))
 		return finish(REASON_NOT_OURS, 0, 0);
 	return balance(ctx, &pkt);

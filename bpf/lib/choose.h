@@ -31,20 +31,18 @@ static __always_inline struct choice choose_quic(struct xdp_md *ctx, const struc
 	return choice;
 }
 
-/* `place` is where the flow's record would be (flow_locate). */
-static __always_inline struct choice choose(struct xdp_md *ctx, const struct packet *pkt,
-					    const struct service *service, struct flow_place *place)
+/*
+ * The flow's backend, or `named` if that takes packets, or the ring's; remembered where there is room. `flags`: enum
+ * service_flag. `place` is where the flow's record would be (flow_locate).
+ */
+static __always_inline struct choice choose_flow(const struct packet *pkt, const struct service *service,
+						 struct flow_place *place, __u32 flags, struct choice named)
 {
 	/* Inlined to one load; a clock would be a call of some 10 ns on every packet. */
 	__u64 ticks = bpf_jiffies64();
-	__u32 flags = flags_of(service);
 	bool syn = pkt->tcp_flags & TCP_SYN;
-	struct choice choice = {}, named = {};
+	struct choice choice = {};
 
-	if (flags & SERVICE_QUIC)
-		named = choose_quic(ctx, pkt, service);
-	if (flags & SERVICE_STATELESS)
-		return named.to ? named : choose_number(service, ring_choose(pkt, service, flags));
 	flow_tag_service(place, service->number);
 	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
 	if (!syn || flow_budget_left(service->number, ticks))
@@ -63,6 +61,20 @@ static __always_inline struct choice choose(struct xdp_md *ctx, const struct pac
 		choice.begins = syn || (inserted && pkt->to.protocol == IPPROTO_UDP);
 	}
 	return choice;
+}
+
+/* For services that want more than their flows remembered. */
+static __always_inline struct choice choose(struct xdp_md *ctx, const struct packet *pkt,
+					    const struct service *service, struct flow_place *place)
+{
+	__u32 flags = flags_of(service);
+	struct choice named = {};
+
+	if (flags & SERVICE_QUIC)
+		named = choose_quic(ctx, pkt, service);
+	if (flags & SERVICE_STATELESS)
+		return named.to ? named : choose_number(service, ring_choose(pkt, service, flags));
+	return choose_flow(pkt, service, place, flags, named);
 }
 
 #endif

@@ -85,8 +85,9 @@ struct errand {
 };
 _Static_assert(sizeof(struct errand) <= sizeof(struct scratch), "lies in it");
 
-/* What a function says that leaves this packet's errand to send_errand(). */
-#define ERRAND_READY (-1)
+/* What a function says, beside actions, that leaves this packet's errand to its caller: the stack is not deep. */
+#define ERRAND_READY (-1)   /* to be sent */
+#define ERRAND_BALANCE (-2) /* to be given a backend */
 
 static __always_inline void *scratch(enum scratch_use what)
 {
