@@ -26,10 +26,11 @@
 const struct abi_anchor abi_anchor __attribute__((used)) = {};
 
 /* Its packets take the long way: what decides is more than the flow. */
-#define SERVICE_CHOOSY                                                                                   \
+#define SERVICE_CHOOSY                                                                                       \
 	(SERVICE_SOURCE | SERVICE_QUIC | SERVICE_STATELESS | SERVICE_ALLOW | SERVICE_DENY | SERVICE_RATE)
 
-/* The errand of a packet with ports, whose service may be choosy, or which is the first of several fragments. */
+/* The errand of a packet with ports, whose service may be choosy, or which is the first of several fragments.
+ */
 __noinline int balance_errand(struct xdp_md *ctx)
 {
 	struct errand *errand = scratch(SCRATCH_ERRAND);

@@ -32,8 +32,8 @@ static __always_inline struct choice choose_quic(struct xdp_md *ctx, const struc
 }
 
 /*
- * The flow's backend, or `named` if that takes packets, or the ring's; remembered where there is room. `flags`: enum
- * service_flag. `place` is where the flow's record would be (flow_locate).
+ * The flow's backend, or `named` if that takes packets, or the ring's; remembered where there is room.
+ * `flags`: enum service_flag. `place` is where the flow's record would be (flow_locate).
  */
 static __always_inline struct choice choose_flow(const struct packet *pkt, const struct service *service,
 						 struct flow_place *place, __u32 flags, struct choice named)

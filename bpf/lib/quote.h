@@ -13,6 +13,7 @@
 struct quoted {
 	__u32 offset;
 	__u32 left;
+	__u16 l2_size;
 	__u8 protocol;
 };
 
@@ -20,8 +21,13 @@ struct quoted {
  * Steps over one IP header of the quote and fills `flow` with its addresses, turned round. REASON_MALFORMED:
  * not a whole header. REASON_ICMP_UNKNOWN: one whose transport is not there.
  */
-static __always_inline enum reason quoted_header(void *ip, void *end, struct quoted *at, struct packet *flow)
+__noinline int quoted_header(struct xdp_md *ctx, struct quoted *at, struct packet *flow)
 {
+	if (!at || !flow)
+		return REASON_INTERNAL;
+
+	void *end = (void *)(long)ctx->data_end;
+	void *ip = (void *)(long)ctx->data + (at->l2_size & 0x1f);
 	__u8 *header = header_at(ip, at->offset);
 
 	if (at->left < sizeof(struct iphdr))
@@ -93,14 +99,15 @@ __noinline int parse_quote(struct xdp_md *ctx, const struct packet *pkt, struct 
 
 	void *end = (void *)(long)ctx->data_end;
 	void *ip = (void *)(long)ctx->data + (pkt->l2_size & 0x1f);
-	struct quoted at = {.offset = pkt->l4_offset + sizeof(struct icmp_header),
+	struct quoted at = {.l2_size = pkt->l2_size,
+			    .offset = pkt->l4_offset + sizeof(struct icmp_header),
 			    .left = pkt->size - pkt->l4_offset - sizeof(struct icmp_header)};
-	enum reason reason = quoted_header(ip, end, &at, flow);
+	enum reason reason = quoted_header(ctx, &at, flow);
 
 	if (reason != REASON_FORWARDED)
 		return reason;
 	if (at.protocol == IPPROTO_IPIP || at.protocol == IPPROTO_IPV6 || quoted_gue(ip, end, &at)) {
-		reason = quoted_header(ip, end, &at, flow);
+		reason = quoted_header(ctx, &at, flow);
 		if (reason != REASON_FORWARDED)
 			return reason;
 	}
