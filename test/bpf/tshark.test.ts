@@ -64,7 +64,7 @@ function outerOf(world: World, verdict: Verdict): string {
 
 /** The answer is addressed back, whole, and right wherever what it answers was. */
 function assertAnswer({ name, in: came, out }: Seen): void {
-  const v6 = came['ipv6.src'].length > 0;
+  const v6 = layers(came).startsWith('ipv6'); // a tunnel's packet has addresses of the other family too
   const [from, to] = v6 ? (['ipv6.src', 'ipv6.dst'] as const) : (['ip.src', 'ip.dst'] as const);
   assert.deepEqual([out[from][0], out[to][0]], [came[to][0], came[from][0]], name);
   assert.equal(out[v6 ? 'ipv6.hlim' : 'ip.ttl'][0], '64', name);
