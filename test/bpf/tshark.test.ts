@@ -62,9 +62,12 @@ function outerOf(world: World, verdict: Verdict): string {
   return (service.flags & ServiceFlag.GUE) !== 0 ? `${family} udp` : family;
 }
 
+/** By its outermost header: a tunnel's packet has addresses of the other family too. */
+const isIpv6 = (reading: Reading): boolean => layers(reading).startsWith('ipv6');
+
 /** The answer is addressed back, whole, and right wherever what it answers was. */
 function assertAnswer({ name, in: came, out }: Seen): void {
-  const v6 = layers(came).startsWith('ipv6'); // a tunnel's packet has addresses of the other family too
+  const v6 = isIpv6(came);
   const [from, to] = v6 ? (['ipv6.src', 'ipv6.dst'] as const) : (['ip.src', 'ip.dst'] as const);
   assert.deepEqual([out[from][0], out[to][0]], [came[to][0], came[from][0]], name);
   assert.equal(out[v6 ? 'ipv6.hlim' : 'ip.ttl'][0], '64', name);
@@ -133,7 +136,7 @@ test('tshark reads what random nodes send as the packet that came, and their ans
         continue;
       }
       assertAnswer(seen);
-      const icmp = came['ipv6.src'].length > 0 ? 'icmpv6' : 'icmp';
+      const icmp = isIpv6(came) ? 'icmpv6' : 'icmp';
       if (verdict.reason === Reason.ECHO_ANSWERED) {
         assert.equal(out[`${icmp}.type`][0], icmp === 'icmp' ? '0' : '129', name);
         assert.deepEqual(out[`${icmp}.checksum.status`], came[`${icmp}.checksum.status`], name);
