@@ -235,7 +235,7 @@ async function shuffled(family: 4 | 6): Promise<number> {
   const relayPort = 29_000;
   const socat = spawnInside(
     client,
-    ['socat', `UDP4-RECV:${relayPort},bind=127.0.0.1,rcvbuf=4000000`, 'INTERFACE:eth0'],
+    ['socat', '-u', `UDP4-RECV:${relayPort},bind=127.0.0.1,rcvbuf=4000000`, 'INTERFACE:eth0'],
     ['ignore', 'inherit', 'inherit'],
   );
   const child = await startInside(client, '../../test/support/shuffler.js', []);
