@@ -301,7 +301,8 @@ async function shuffled(family: 4 | 6): Promise<number> {
       'hex',
     );
   const macs = Buffer.concat([await macOf(router, 'client'), await macOf(client, 'eth0')]);
-  const localPort = 28_000;
+  // In turn: what came last between the two addresses went to another flow's backend.
+  const localPorts = Array.from({ length: 10 }, (_, at) => 28_000 + at);
   const vip = family === 4 ? vip4 : vip6;
   const payloads = Array.from({ length: DATAGRAMS }, (_, at) => Buffer.alloc(3_000, `${at},`));
   const datagrams = payloads.map((payload, at) => {
@@ -309,7 +310,7 @@ async function shuffled(family: 4 | 6): Promise<number> {
       family,
       CLIENT[family],
       vip,
-      udp(CLIENT[family], vip, localPort, echoPort, payload),
+      udp(CLIENT[family], vip, localPorts[at % 10] ?? 0, echoPort, payload),
       at + 1,
     );
     const order =
@@ -332,7 +333,7 @@ async function shuffled(family: 4 | 6): Promise<number> {
     const job: ShuffleJob = {
       relayPort,
       family,
-      localPort,
+      localPorts,
       datagrams,
       payloads: payloads.map((one) => one.toString('hex')),
     };
