@@ -217,44 +217,45 @@ for (const family of [4, 6] as const)
     assert.equal((await flows(family, 24_200, 20)).length, 20);
   });
 
-test('modes: QUIC goes by connection ID, whatever the port it comes from', async () => {
-  const serverIds = (config: number) =>
-    lab.topology.backends.map((one, at) => ({
-      name: one.name,
-      address: one.address4,
-      serverIds: [{ config, id: `aa0${at}` }, ...(config === 0 ? [] : [{ config: 0, id: `bb${at}0cc` }])],
-    }));
-  await lab.api('PUT', '/api/v1/pools/quic?wait=applied', { backends: serverIds(2) });
-  await set('echo4', { pool: 'quic', affinity: 'quic-cid' });
-  for (const [at, { name: backend }] of lab.topology.backends.entries()) {
-    for (const id of [`40aa0${at}`, `00bb${at}0cc`]) {
-      // Short headers: 0x40, then the connection ID; config 2 and, before the rotation, config 0.
-      // The same ports for every ID: what they were used for before must not matter.
-      const answers = await quic(`40${id}`.padEnd(40, '7'), 25_000, 8);
-      assert.deepEqual(new Set(answers), new Set([backend]), `${id}: ${answers}`);
+for (const family of [4, 6] as const)
+  test(`modes: QUIC goes by connection ID, whatever the port it comes from, IPv${family}`, async () => {
+    const serverIds = (config: number) =>
+      lab.topology.backends.map((one, at) => ({
+        name: one.name,
+        address: family === 4 ? one.address4 : one.address6,
+        serverIds: [{ config, id: `aa0${at}` }, ...(config === 0 ? [] : [{ config: 0, id: `bb${at}0cc` }])],
+      }));
+    await lab.api('PUT', `/api/v1/pools/quic${family}?wait=applied`, { backends: serverIds(2) });
+    await set(`echo${family}`, { pool: `quic${family}`, affinity: 'quic-cid' });
+    for (const [at, { name: backend }] of lab.topology.backends.entries()) {
+      for (const id of [`40aa0${at}`, `00bb${at}0cc`]) {
+        // Short headers: 0x40, then the connection ID; config 2 and, before the rotation, config 0.
+        // The same ports for every ID: what they were used for before must not matter.
+        const answers = await quic(family, `40${id}`.padEnd(40, '7'), 25_000, 8);
+        assert.deepEqual(new Set(answers), new Set([backend]), `${id}: ${answers}`);
+      }
     }
-  }
-  const initial = await quic(`c00000000108${'40aa00'.padEnd(16, '1')}00`.padEnd(80, '0'), 26_000, 30);
-  assert.ok(new Set(initial).size > 1, 'an Initial goes by its flow');
-  const text = String((await lab.ask('GET', '/metrics')).body);
-  for (const [kind, count] of [
-    ['routed', 8 * 2 * lab.topology.backends.length],
-    ['initial', 30],
-  ] as const)
-    assert.match(text, new RegExp(`^fairlead_quic_total\\{service="echo4",kind="${kind}"\\} ${count}$`, 'm'));
-  await set('echo4', { pool: 'web4', affinity: 'flow' });
-});
+    const initial = await quic(family, `c00000000108${'40aa00'.padEnd(16, '1')}00`.padEnd(80, '0'), 26_000, 30);
+    assert.ok(new Set(initial).size > 1, 'an Initial goes by its flow');
+    const text = String((await lab.ask('GET', '/metrics')).body);
+    for (const [kind, count] of [
+      ['routed', 8 * 2 * lab.topology.backends.length],
+      ['initial', 30],
+    ] as const)
+      assert.match(text, new RegExp(`^fairlead_quic_total\\{service="echo${family}",kind="${kind}"\\} ${count}$`, 'm'));
+    await set(`echo${family}`, { pool: `web${family}`, affinity: 'flow' });
+  });
 
 /** Sends this payload once from each of `count` ports: the backends that echoed it. */
-async function quic(payload: string, firstPort: number, count: number): Promise<string[]> {
+async function quic(family: 4 | 6, payload: string, firstPort: number, count: number): Promise<string[]> {
   const ports = Array.from({ length: count }, (_, at) => firstPort + at);
   const script = `
     const dgram = require('node:dgram');
     Promise.all(${JSON.stringify(ports)}.map((port) => new Promise((resolve, reject) => {
-      const socket = dgram.createSocket('udp4');
+      const socket = dgram.createSocket('udp${family}');
       setTimeout(reject, 3000, new Error('no echo')).unref();
       socket.on('message', (m) => { socket.close(); resolve(m.subarray(0, m.indexOf(' ')).toString()); });
-      socket.bind(port, () => socket.send(Buffer.from('${payload}', 'hex'), ${lab.topology.echoPort}, '${lab.topology.vip4}'));
+      socket.bind(port, () => socket.send(Buffer.from('${payload}', 'hex'), ${lab.topology.echoPort}, '${family === 4 ? lab.topology.vip4 : lab.topology.vip6}'));
     }))).then((all) => console.log(all.join(' ')));`;
   return (await lab.inClient(process.execPath, '-e', script)).trim().split(' ');
 }
