@@ -2,49 +2,22 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Config, Reason } from '../../src/dataplane/abi.gen.js';
-import { readServiceOutcomes } from '../../src/dataplane/counters.js';
 import { native } from '../../src/dataplane/native.js';
 import { objectPath } from '../../src/dataplane/program.js';
-import { actionOf, REASON_NAMES } from '../../src/dataplane/reasons.js';
-import { HEADROOM_CASES, PACKET_CASES, type PacketCase, prepareCases } from '../support/packet-cases.js';
+import { REASON_NAMES } from '../../src/dataplane/reasons.js';
+import type { PacketCase } from '../support/cases/table.js';
+import { HEADROOM_CASES, PACKET_CASES, prepareCases } from '../support/packet-cases.js';
+import { checker } from '../support/packet-check.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
-import { encapsulated, pinTo, sender } from '../support/packet-run.js';
-
-type Check = (one: PacketCase) => Promise<void>;
-
-/** Runs a case and compares everything it leaves behind. */
-async function checker(path: PacketPath): Promise<Check> {
-  let drops = await readServiceOutcomes(path.maps);
-  /** What was counted for services since the last call, as "service/reason x count". */
-  const newDrops = async (): Promise<string[]> => {
-    const before = drops;
-    drops = await readServiceOutcomes(path.maps);
-    return [...drops].flatMap((count, at) => {
-      const by = count - (before[at] ?? 0);
-      return by === 0 ? [] : [`${Math.floor(at / Reason.COUNT)}/${REASON_NAMES[at % Reason.COUNT]} x ${by}`];
-    });
-  };
-  return async (one) => {
-    one.state?.(path);
-    const { action, reason, out } = sender(path)(one.packet, one.context);
-    assert.equal(REASON_NAMES[reason], REASON_NAMES[one.reason]);
-    assert.equal(action, one.action);
-    assert.equal(action, actionOf(reason), 'actionOf agrees with finish()');
-    const inner = one.out ?? one.packet;
-    const expected = one.to === undefined ? inner : encapsulated(inner, one.to, out);
-    assert.equal(out.toString('hex'), expected.toString('hex'));
-    const told = action === 'drop' || action === 'aborted' || (action === 'tx' && reason !== Reason.FORWARDED);
-    assert.deepEqual(await newDrops(), told ? [`${one.service ?? 0}/${REASON_NAMES[reason]} x 1`] : []);
-  };
-}
+import { pinTo, sender } from '../support/packet-run.js';
 
 let path: PacketPath;
-let check: Check;
+let check: (one: PacketCase) => void;
 before(async () => {
   pinTo(0);
   path = await openPacketPath();
   prepareCases(path);
-  check = await checker(path);
+  check = checker(path);
 });
 after(() => path?.close());
 
@@ -79,7 +52,7 @@ test('xdp_lb: a flow table smaller than its index: internal', async () => {
   const syn = PACKET_CASES.find((one) => one.name === 'IPv4 SYN');
   assert.ok(syn);
   const { packet, name } = syn;
-  await (await checker(broken))({ name, packet, action: 'aborted', reason: Reason.INTERNAL, service: 1 });
+  checker(broken)({ name, packet, action: 'aborted', reason: Reason.INTERNAL, service: 1 });
   broken.close();
 });
 

@@ -31,7 +31,7 @@ export interface PacketPath {
     address: string,
     pool: number,
     slot: number,
-    more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean },
+    more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean; tags?: Uint8Array },
   ): void;
   ring(pool: number, start: number, owners: Uint16Array): void;
   service(
@@ -72,8 +72,8 @@ export async function openPacketPath(
         interface: more.interface ?? native.interfaceIndex('lo'),
         pool,
         mtu: more.mtu ?? 1500,
-        tagCount: 0,
-        tag: new Uint8Array(8),
+        tagCount: (more.tags?.length ?? 0) / 4,
+        tag: Uint8Array.from({ length: 8 }, (_, at) => more.tags?.[at] ?? 0),
       });
     },
     ring(pool, start, owners) {

@@ -6,7 +6,7 @@ import { readOutcomes } from '../../src/dataplane/counters.js';
 import type { NativeRun } from '../../src/dataplane/native.js';
 import { type Action, REASON_NAMES } from '../../src/dataplane/reasons.js';
 import { NEXT_HOP_MAC, type PacketPath, SOURCE_MAC } from './packet-path.js';
-import { ipv4Header, ipv6Header } from './packets.js';
+import { tunnelled, type Way } from './packets.js';
 
 /** By the number the kernel uses: XDP_ABORTED is 0. */
 const ACTIONS: readonly Action[] = ['aborted', 'drop', 'pass', 'tx', 'redirect'];
@@ -35,20 +35,26 @@ export function sender(path: PacketPath): Send {
   };
 }
 
-/** Bytes of the IP packet in a frame, from its own header. */
-export const ipSize = (frame: Buffer): number =>
-  frame.readUInt16BE(12) === 0x86dd ? 40 + frame.readUInt16BE(18) : frame.readUInt16BE(16);
+/** The frame's IP packet and what is behind it, without Ethernet header and VLAN tags. */
+export function packetOf(frame: Buffer): Buffer {
+  let at = 12;
+  while ([0x8100, 0x88a8].includes(frame.readUInt16BE(at))) at += 4;
+  return frame.subarray(at + 2);
+}
 
-/** The frame as it has to leave for the backend at `to`. The flow label of IPv6 is taken from `out`: the node's own. */
-export function encapsulated(frame: Buffer, to: string, out: Buffer): Buffer {
-  const size = ipSize(frame);
-  const outer = to.includes(':')
-    ? ipv6Header('fd00:9::10', to, 41, size, {
-        trafficClass: (frame.readUInt16BE(14) >> 4) & 0xff,
-        flowLabel: out.readUInt32BE(14) & 0xfffff,
-      })
-    : ipv4Header('10.9.0.10', to, 4, size, { tos: frame.readUInt8(15) });
-  return Buffer.concat([NEXT_HOP_MAC, SOURCE_MAC, frame.subarray(12, 14), outer, frame.subarray(14)]);
+/** The frame as it has to leave. Flow label and GUE's source port are the node's own, and taken from `out`. */
+export function sentTo(frame: Buffer, way: Pick<Way, 'to' | 'form'> & { tags?: Buffer }, out: Buffer): Buffer {
+  const l3 = 14 + (way.tags?.length ?? 0);
+  const v6 = way.to.includes(':');
+  const outer = tunnelled(packetOf(frame), {
+    ...way,
+    from4: '10.9.0.10',
+    from6: 'fd00:9::10',
+    flowLabel: v6 && way.form !== 'l2' ? out.readUInt32BE(l3) & 0xfffff : 0,
+    sourcePort: way.form === 'gue' ? out.readUInt16BE(l3 + (v6 ? 40 : 20)) | 0xc000 : 0,
+  });
+  const type = Buffer.from(outer.readUInt8(0) >> 4 === 6 ? '86dd' : '0800', 'hex');
+  return Buffer.concat([NEXT_HOP_MAC, SOURCE_MAC, way.tags ?? Buffer.alloc(0), type, outer]);
 }
 
 /** Keeps this thread on one CPU: the flow table is per CPU. */

@@ -14,6 +14,9 @@ export interface PacketSpec {
   readonly payload?: number; // bytes of it, default 0
   readonly trafficClass?: number;
   readonly options?: number; // 32-bit words of IPv4 options
+  readonly unsummed?: boolean; // UDP without a checksum
+  readonly data?: Uint8Array; // the payload itself, instead of `payload`
+  readonly df?: boolean; // default true
 }
 
 const ETHERNET = Buffer.from('020000000001020000000002', 'hex');
@@ -28,7 +31,7 @@ export function checksum(data: Uint8Array, start = 0): number {
 }
 
 function transport(spec: PacketSpec): Buffer {
-  const payload = Buffer.alloc(spec.payload ?? 0, 0x5a);
+  const payload = Buffer.from(spec.data ?? Buffer.alloc(spec.payload ?? 0, 0x5a));
   const header = Buffer.alloc(spec.protocol === 'tcp' ? 20 : 8);
   header.writeUInt16BE(spec.fromPort, 0);
   header.writeUInt16BE(spec.toPort, 2);
@@ -41,6 +44,7 @@ function transport(spec: PacketSpec): Buffer {
     header.writeUInt16BE(8 + payload.length, 4);
   }
   const segment = Buffer.concat([header, payload]);
+  if (spec.unsummed) return segment;
   const pseudo = Buffer.alloc(8);
   pseudo.writeUInt32BE(segment.length, 0);
   pseudo.writeUInt32BE(PROTOCOL[spec.protocol], 4);
@@ -56,13 +60,13 @@ export function ipv4Header(
   to: string,
   protocol: number,
   payload: number,
-  more: { tos?: number; ttl?: number; options?: number; fragment?: number; df?: boolean } = {},
+  more: { tos?: number; ttl?: number; options?: number; fragment?: number; df?: boolean; id?: number } = {},
 ): Buffer {
   const header = Buffer.alloc(20 + (more.options ?? 0) * 4, 1); // option 1: no operation
   header.writeUInt8(0x40 | (5 + (more.options ?? 0)), 0);
   header.writeUInt8(more.tos ?? 0, 1);
   header.writeUInt16BE(header.length + payload, 2);
-  header.writeUInt16BE(0, 4);
+  header.writeUInt16BE(more.id ?? 0, 4);
   header.writeUInt16BE(more.fragment ?? (more.df === false ? 0 : 0x4000), 6);
   header.writeUInt8(more.ttl ?? 64, 8);
   header.writeUInt8(protocol, 9);
@@ -106,6 +110,82 @@ export function packet(spec: PacketSpec): Buffer {
     : ipv4Header(spec.from, spec.to, protocol, segment.length, {
         tos: spec.trafficClass ?? 0,
         options: spec.options ?? 0,
+        df: spec.df ?? true,
       });
   return frame(Buffer.concat([header, segment]));
+}
+
+/** An IP packet of the addresses' family in a frame. */
+export function ipFrame(
+  from: string,
+  to: string,
+  protocol: number,
+  payload: Uint8Array,
+  more: { tos?: number; ttl?: number; fragment?: number; id?: number; options?: number } = {},
+): Buffer {
+  const header = from.includes(':')
+    ? ipv6Header(from, to, protocol, payload.length, { trafficClass: more.tos ?? 0, hopLimit: more.ttl ?? 64 })
+    : ipv4Header(from, to, protocol, payload.length, more);
+  return frame(Buffer.concat([header, payload]));
+}
+
+/** The sum RFC 8200, 8.1 puts in front of a transport's, as `checksum` starts from it. */
+function pseudoSum(from: string, to: string, protocol: number, size: number): number {
+  const rest = Buffer.alloc(8);
+  rest.writeUInt32BE(size, 0);
+  rest.writeUInt32BE(protocol, 4);
+  return ~checksum(Buffer.concat([parseAddress(from).bytes, parseAddress(to).bytes, rest])) & 0xffff;
+}
+
+/** ICMP or ICMPv6 by the addresses' family; `rest` follows the checksum. */
+export function icmpMessage(from: string, to: string, type: number, code: number, rest: Uint8Array): Buffer {
+  const message = Buffer.concat([Buffer.of(type, code, 0, 0), rest]);
+  message.writeUInt16BE(checksum(message, from.includes(':') ? pseudoSum(from, to, 58, message.length) : 0), 2);
+  return message;
+}
+
+/** IEEE 802.1Q tags as on the wire: type and TCI of each, the outer one first. */
+export const tags = (...each: readonly (readonly [type: number, tci: number])[]): Buffer =>
+  Buffer.concat(each.map(([type, tci]) => Buffer.of(type >> 8, type & 0xff, tci >> 8, tci & 0xff)));
+
+export const withTags = (whole: Buffer, more: Uint8Array): Buffer =>
+  Buffer.concat([whole.subarray(0, 12), more, whole.subarray(12)]);
+
+/** Bytes of the IP packet that `packet` begins with, from its own header. */
+export const ipSizeOf = (packet: Buffer): number =>
+  packet.readUInt8(0) >> 4 === 6 ? 40 + packet.readUInt16BE(4) : packet.readUInt16BE(2);
+
+export type Form = 'gue' | 'l2';
+
+/** How a packet travels to its backend. */
+export interface Way {
+  readonly from4: string;
+  readonly from6: string;
+  readonly to: string;
+  readonly form?: Form; // default IP in IP
+  /** What is the node's own to choose: */
+  readonly flowLabel: number;
+  readonly sourcePort: number; // of GUE
+}
+
+/** The outer headers (RFC 2003, 2473, 4213; GUE variant 1) of a packet with padding behind it, and the packet. */
+export function tunnelled(packet: Buffer, way: Way): Buffer {
+  if (way.form === 'l2') return packet;
+  const v6 = packet.readUInt8(0) >> 4 === 6;
+  const tos = v6 ? (packet.readUInt16BE(0) >> 4) & 0xff : packet.readUInt8(1);
+  const inner = packet.subarray(0, ipSizeOf(packet));
+  const [from, protocol] = [way.to.includes(':') ? way.from6 : way.from4, way.form ? 17 : v6 ? 41 : 4];
+  const udp = Buffer.alloc(way.form ? 8 : 0);
+  const size = udp.length + inner.length;
+  if (way.form) {
+    udp.writeUInt16BE(way.sourcePort, 0);
+    udp.writeUInt16BE(6080, 2);
+    udp.writeUInt16BE(size, 4);
+  }
+  if (!way.to.includes(':')) return Buffer.concat([ipv4Header(from, way.to, protocol, size, { tos }), udp, packet]);
+  // Over IPv6 the checksum is a must, and 0 is sent as 0xffff (RFC 8200, 8.1).
+  if (way.form)
+    udp.writeUInt16BE(checksum(Buffer.concat([udp, inner]), pseudoSum(from, way.to, 17, size)) || 0xffff, 6);
+  const header = ipv6Header(from, way.to, protocol, size, { trafficClass: tos, flowLabel: way.flowLabel });
+  return Buffer.concat([header, udp, packet]);
 }

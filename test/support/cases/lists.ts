@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Services that refuse some packets, or do more than count and forward.
-import { Reason, ServiceFlag, ServiceOptions } from '../../src/dataplane/abi.gen.js';
-import { addSources, listNumber } from '../../src/dataplane/sources.js';
-import type { PacketCase } from './packet-cases.js';
-import type { PacketPath } from './packet-path.js';
-import { type PacketSpec, packet } from './packets.js';
+import { Reason, ServiceFlag, ServiceOptions } from '../../../src/dataplane/abi.gen.js';
+import { addSources, listNumber } from '../../../src/dataplane/sources.js';
+import type { PacketCase } from './table.js';
+import type { PacketPath } from '../packet-path.js';
+import { type PacketSpec, packet } from '../packets.js';
 
 const VIP = '192.0.2.11';
 const DENY = 20;
 const ALLOW = 21;
 const RATE = 22;
 
-export function prepareGuarded(path: PacketPath): void {
+export function prepareLists(path: PacketPath): void {
   path.service(DENY, VIP, 80, 'tcp', 1, 40, ServiceFlag.DENY);
   path.service(ALLOW, VIP, 81, 'tcp', 1, 44, ServiceFlag.ALLOW);
   path.service(RATE, VIP, 82, 'tcp', 1, 48, ServiceFlag.RATE);
@@ -31,7 +31,7 @@ const tcp = (toPort: number, from: string, more: Partial<PacketSpec> = {}): Buff
 const B4 = { to: '10.9.0.21', action: 'tx', reason: Reason.FORWARDED } as const;
 const limited = tcp(82, '203.0.113.9');
 
-export const guarded: readonly PacketCase[] = [
+export const lists: readonly PacketCase[] = [
   {
     name: 'a source on the deny list',
     packet: tcp(80, '203.0.113.7'),
