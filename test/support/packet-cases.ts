@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The packet tables of xdp_lb: what comes in, and what has to become of it.
+import { big, prepareBig } from './cases/big.js';
+import { errors, prepareErrors } from './cases/errors.js';
 import { forwarding, prepareForwarding } from './cases/forwarding.js';
+import { guard, prepareGuard } from './cases/guard.js';
+import { icmp } from './cases/icmp.js';
 import { lists, prepareLists } from './cases/lists.js';
 import { plain, preparePlain } from './cases/plain.js';
 import type { PacketCase } from './cases/table.js';
@@ -12,8 +16,14 @@ export { HEADROOM_CASES } from './cases/plain.js';
 export function prepareCases(path: PacketPath): void {
   preparePlain(path);
   prepareForwarding(path);
+  prepareErrors(path);
+  prepareBig(path);
+  prepareGuard(path);
   prepareLists(path);
 }
 
 /** Every case that needs nothing but prepareCases, in the order they are written for. */
-export const PACKET_CASES: readonly PacketCase[] = [...plain, ...forwarding, ...lists];
+export const PACKET_CASES: readonly PacketCase[] = [
+  ...[...plain, ...forwarding, ...icmp, ...errors, ...big],
+  ...[...guard, ...lists],
+];
