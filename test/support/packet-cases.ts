@@ -3,9 +3,11 @@
 import { big, prepareBig } from './cases/big.js';
 import { errors, prepareErrors } from './cases/errors.js';
 import { forwarding, prepareForwarding } from './cases/forwarding.js';
+import { fragments, prepareFragments } from './cases/fragments.js';
 import { guard, prepareGuard } from './cases/guard.js';
 import { icmp } from './cases/icmp.js';
 import { lists, prepareLists } from './cases/lists.js';
+import { parsing, prepareParsing } from './cases/parsing.js';
 import { plain, preparePlain } from './cases/plain.js';
 import type { PacketCase } from './cases/table.js';
 import type { PacketPath } from './packet-path.js';
@@ -18,6 +20,8 @@ export function prepareCases(path: PacketPath): void {
   prepareForwarding(path);
   prepareErrors(path);
   prepareBig(path);
+  prepareParsing(path);
+  prepareFragments(path);
   prepareGuard(path);
   prepareLists(path);
 }
@@ -25,5 +29,5 @@ export function prepareCases(path: PacketPath): void {
 /** Every case that needs nothing but prepareCases, in the order they are written for. */
 export const PACKET_CASES: readonly PacketCase[] = [
   ...[...plain, ...forwarding, ...icmp, ...errors, ...big],
-  ...[...guard, ...lists],
+  ...[...parsing, ...fragments, ...guard, ...lists],
 ];
