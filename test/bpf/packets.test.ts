@@ -9,7 +9,7 @@ import type { PacketCase } from '../support/cases/table.js';
 import { HEADROOM_CASES, PACKET_CASES, prepareCases } from '../support/packet-cases.js';
 import { checker } from '../support/packet-check.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
-import { pinTo, sender } from '../support/packet-run.js';
+import { pinTo } from '../support/packet-run.js';
 
 let path: PacketPath;
 let check: (one: PacketCase) => void;
@@ -56,19 +56,10 @@ test('xdp_lb: a flow table smaller than its index: internal', async () => {
   broken.close();
 });
 
-test('xdp_lb: more ICMP than the budget: icmp_limited', async () => {
-  const frugal = await openPacketPath({ icmpPerSecond: 1 });
-  prepareCases(frugal);
-  const echo = PACKET_CASES.find((one) => one.reason === Reason.ECHO_ANSWERED) ?? assert.fail();
-  const reasons = Array.from({ length: 3 }, () => sender(frugal)(echo.packet).reason);
-  assert.ok(reasons.includes(Reason.ICMP_LIMITED), `${reasons.map((reason) => REASON_NAMES[reason])}`);
-  frugal.close();
-});
-
 test('xdp_lb: the tables reach every reason', () => {
   const reached = new Set([...PACKET_CASES, ...HEADROOM_CASES].map((one) => one.reason))
     .add(Reason.INTERNAL)
-    .add(Reason.ICMP_LIMITED);
+    .add(Reason.ICMP_LIMITED); // packets-apart.test.ts
   // Two frames of one: seen in test/netns/split.test.ts only.
   reached.add(Reason.SPLIT);
   assert.deepEqual(

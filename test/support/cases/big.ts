@@ -4,7 +4,19 @@ import { Reason, ServiceFlag } from '../../../src/dataplane/abi.gen.js';
 import type { PacketPath } from '../packet-path.js';
 import { packetOf } from '../packet-run.js';
 import { icmpMessage, ipFrame, tags, withTags } from '../packets.js';
-import { b4, b6, CLIENT4, CLIENT6, client, declare, type More, OTHER_INTERFACE, one, type PacketCase, turnedMacs } from './table.js';
+import {
+  b4,
+  b6,
+  CLIENT4,
+  CLIENT6,
+  client,
+  declare,
+  type More,
+  OTHER_INTERFACE,
+  one,
+  type PacketCase,
+  turnedMacs,
+} from './table.js';
 
 const V4 = '192.0.2.32';
 const V6 = '2001:db8::32';
@@ -69,7 +81,11 @@ export function tooBigAnswer(whole: Buffer, mtu: number, most?: number): Buffer 
 const TAGS = tags([0x88a8, 0x2007], [0x8100, 0xe123]);
 const sized = (leg: Leg, ipBytes: number, more = {}): Buffer => {
   const v6 = LEGS6.includes(leg);
-  return client(v6 ? V6 : V4, portOf(leg.number), { fromPort: 21000 + ipBytes, payload: ipBytes - (v6 ? 60 : 40), ...more });
+  return client(v6 ? V6 : V4, portOf(leg.number), {
+    fromPort: 21000 + ipBytes,
+    payload: ipBytes - (v6 ? 60 : 40),
+    ...more,
+  });
 };
 const sent = (name: string, leg: Leg, packet: Buffer): PacketCase => {
   const { number, flags = 0 } = leg;
@@ -96,7 +112,10 @@ const steps = [
     { ...told(`${name}: a first buffer with all that is quoted`, leg, big), ...firstBuffer(l3 + most) },
     { ...told(`${name}: a first buffer with less than is quoted`, leg, big, 128), ...firstBuffer(l3 + most - 1) },
     { ...told(`${name}: a first buffer with 128 bytes`, leg, big, 128), ...firstBuffer(l3 + 128) },
-    { ...one(`${name}: a first buffer with 127 bytes`, Reason.TOO_BIG, big, { service: leg.number }), ...firstBuffer(l3 + 127) },
+    {
+      ...one(`${name}: a first buffer with 127 bytes`, Reason.TOO_BIG, big, { service: leg.number }),
+      ...firstBuffer(l3 + 127),
+    },
   ];
 });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // docs/packet-path.md, "Choice": any-port and stateless services, and affinity to the source.
-import { ServiceFlag, Reason } from '../../../src/dataplane/abi.gen.js';
+import { Reason, ServiceFlag } from '../../../src/dataplane/abi.gen.js';
 import { addressBytes } from '../../../src/model/address.js';
 import { sipHash13 } from '../../../src/ring/index.js';
 import { type PacketPath, TEST_CONFIG } from '../packet-path.js';
@@ -48,7 +48,13 @@ function ringMember(spec: PacketSpec): number {
   return memberOf(sipHash13(TEST_CONFIG.ringKey, key), MEMBERS);
 }
 const sourceMember = (from: string, bits: number): number =>
-  memberOf(sipHash13(TEST_CONFIG.ringKey, addressBytes(from).map((byte, at) => masked(byte, bits, at))), MEMBERS);
+  memberOf(
+    sipHash13(
+      TEST_CONFIG.ringKey,
+      addressBytes(from).map((byte, at) => masked(byte, bits, at)),
+    ),
+    MEMBERS,
+  );
 
 const specOf = (to: string, toPort: number, more: Partial<PacketSpec> = {}): PacketSpec => ({
   from: to === V6 ? '2001:db8:1::7' : '203.0.113.7',
@@ -75,8 +81,23 @@ const anyPort = [
   ),
 ];
 
-const SOURCES4 = ['203.0.112.0', '203.0.113.7', '203.0.127.255', '203.0.128.0', '198.51.100.1', '10.0.15.255', '10.0.16.0'];
-const SOURCES6 = ['2001:db8:1::1', '2001:db8:1:ff::9', '2001:db8:1:100::', '2001:db8:2::1', '2001:db8:3::1', '2001:db8:4::1'];
+const SOURCES4 = [
+  '203.0.112.0',
+  '203.0.113.7',
+  '203.0.127.255',
+  '203.0.128.0',
+  '198.51.100.1',
+  '10.0.15.255',
+  '10.0.16.0',
+];
+const SOURCES6 = [
+  '2001:db8:1::1',
+  '2001:db8:1:ff::9',
+  '2001:db8:1:100::',
+  '2001:db8:2::1',
+  '2001:db8:3::1',
+  '2001:db8:4::1',
+];
 const source = ([SOURCE4, SOURCE6] as const).flatMap((service) =>
   (service === SOURCE4 ? SOURCES4 : SOURCES6).flatMap((from) =>
     [1, 2, 3].map((fromPort) => {

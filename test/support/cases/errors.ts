@@ -5,8 +5,8 @@ import type { PacketPath } from '../packet-path.js';
 import { packetOf, pinTo } from '../packet-run.js';
 import { type Form, icmpMessage, ipFrame, type PacketSpec, TCP, tags, tunnelled, withTags } from '../packets.js';
 import {
-  aim,
   after,
+  aim,
   b4,
   b6,
   CLIENT4,
@@ -81,7 +81,14 @@ const TO: Readonly<Record<number, More>> = {
 let lastPort = 20000;
 type Quote = (fromPort: number) => Buffer;
 /** The flow has sent its first packet; then comes an error. */
-function about(name: string, service: number, reason: number, quote: Quote, more: More = {}, before?: (path: PacketPath) => void): PacketCase {
+function about(
+  name: string,
+  service: number,
+  reason: number,
+  quote: Quote,
+  more: More = {},
+  before?: (path: PacketPath) => void,
+): PacketCase {
   const fromPort = ++lastPort;
   const v6 = service === IPIP6 || service === GUE4;
   const protocol = service === UDP4 ? 'udp' : 'tcp';
@@ -95,7 +102,13 @@ function about(name: string, service: number, reason: number, quote: Quote, more
     },
   });
 }
-const carried = (name: string, service: number, quote: Quote, more: More = {}, before?: (path: PacketPath) => void): PacketCase =>
+const carried = (
+  name: string,
+  service: number,
+  quote: Quote,
+  more: More = {},
+  before?: (path: PacketPath) => void,
+): PacketCase =>
   about(
     `an error ${name}`,
     service,
@@ -104,8 +117,13 @@ const carried = (name: string, service: number, quote: Quote, more: More = {}, b
     { ...TO[service], tallies: [Tally.ICMP_ERROR], begins: false, ...more },
     before,
   );
-const refused = (name: string, reason: number, quote: Quote, service: number = IPIP4, more: More = { service: 0 }): PacketCase =>
-  about(`an error ${name}`, service, reason, quote, more);
+const refused = (
+  name: string,
+  reason: number,
+  quote: Quote,
+  service: number = IPIP4,
+  more: More = { service: 0 },
+): PacketCase => about(`an error ${name}`, service, reason, quote, more);
 
 const TAGS = tags([0x88a8, 0x2007], [0x8100, 0xe123]);
 const UDP = { protocol: 'udp' } as const;
@@ -113,8 +131,12 @@ const UDP = { protocol: 'udp' } as const;
 const known: PacketCase[] = [
   ...[3, 11, 12].map((type) => carried(`of type ${type}`, IPIP4, (p) => error(answer(IPIP4, p), { type }))),
   ...[1, 2, 3, 4].map((type) => carried(`of ICMPv6 type ${type}`, IPIP6, (p) => error(answer(IPIP6, p), { type }))),
-  ...[4, 8, 9].map((size) => carried(`quoting ${size} bytes of IPv4 transport`, IPIP4, (p) => error(answer(IPIP4, p).subarray(0, 20 + size)))),
-  ...[4, 8, 9].map((size) => carried(`quoting ${size} bytes of IPv6 transport`, IPIP6, (p) => error(answer(IPIP6, p).subarray(0, 40 + size)))),
+  ...[4, 8, 9].map((size) =>
+    carried(`quoting ${size} bytes of IPv4 transport`, IPIP4, (p) => error(answer(IPIP4, p).subarray(0, 20 + size))),
+  ),
+  ...[4, 8, 9].map((size) =>
+    carried(`quoting ${size} bytes of IPv6 transport`, IPIP6, (p) => error(answer(IPIP6, p).subarray(0, 40 + size))),
+  ),
   carried('that quotes options', IPIP4, (p) => error(answer(IPIP4, p, { options: 9 }))),
   carried('with TOS and padding', IPIP4, (p) => padded(error(answer(IPIP4, p), { tos: 0xb9 }), 3)),
   carried('behind tags', IPIP4, (p) => withTags(error(answer(IPIP4, p)), TAGS)),
@@ -124,23 +146,53 @@ const known: PacketCase[] = [
   carried('about UDP of an any-port service', UDP4, (p) => error(answer(UDP4, p, UDP))),
   carried('that quotes IPv4 in IPv4', IPIP4, (p) => error(wrapped(answer(IPIP4, p), '10.1.1.1'))),
   carried('that quotes IPv6 in IPv6', IPIP6, (p) => error(wrapped(answer(IPIP6, p), 'fd00:1::1'))),
-  carried('that quotes IPv6 in IPv4, to the inner VIP', IPIP6, (p) => error(wrapped(answer(IPIP6, p), '10.1.1.1'), { to: V6 })),
-  carried('that quotes IPv4 in IPv6, to the inner VIP', IPIP4, (p) => error(wrapped(answer(IPIP4, p), 'fd00:1::1'), { to: V4 })),
+  carried('that quotes IPv6 in IPv4, to the inner VIP', IPIP6, (p) =>
+    error(wrapped(answer(IPIP6, p), '10.1.1.1'), { to: V6 }),
+  ),
+  carried('that quotes IPv4 in IPv6, to the inner VIP', IPIP4, (p) =>
+    error(wrapped(answer(IPIP4, p), 'fd00:1::1'), { to: V4 }),
+  ),
   carried('that quotes GUE over IPv4', IPIP4, (p) => error(wrapped(answer(IPIP4, p), '10.1.1.1', 'gue'))),
-  carried('that quotes GUE with 4 bytes of the inner transport', IPIP4, (p) => error(wrapped(answer(IPIP4, p), '10.1.1.1', 'gue').subarray(0, 52))),
+  carried('that quotes GUE with 4 bytes of the inner transport', IPIP4, (p) =>
+    error(wrapped(answer(IPIP4, p), '10.1.1.1', 'gue').subarray(0, 52)),
+  ),
   carried('that quotes GUE over IPv6', IPIP6, (p) => error(wrapped(answer(IPIP6, p), 'fd00:1::1', 'gue'))),
   ...[0, 43, 51, 60].map((type) =>
     carried(`that quotes extension header ${type}`, IPIP6, (p) =>
-      error(extended(answer(IPIP6, p), type, type === 51 ? Buffer.from([0, 1, ...Buffer.alloc(10)]) : Buffer.from([0, 1, ...Buffer.alloc(14)]))),
+      error(
+        extended(
+          answer(IPIP6, p),
+          type,
+          type === 51 ? Buffer.from([0, 1, ...Buffer.alloc(10)]) : Buffer.from([0, 1, ...Buffer.alloc(14)]),
+        ),
+      ),
     ),
   ),
   carried('that quotes a first fragment', IPIP4, (p) => error(patched(answer(IPIP4, p), 6, 0x20, 0))),
   carried('that quotes an IPv6 first fragment of a cut size', IPIP6, (p) =>
     error(extended(answer(IPIP6, p), 44, Buffer.of(0, 0, 0, 1, 0, 0, 0, 9)).subarray(0, 61)),
   ),
-  carried('whose ring row has gone to another', IPIP4, (p) => error(answer(IPIP4, p)), {}, (path) => aim(path, IPIP4, 2)),
-  carried('about a stateless service', STATELESS, (p) => error(answer(STATELESS, p)), {}, (path) => aim(path, IPIP4, 1)),
-  carried('about a stateless service whose ring has changed', STATELESS, (p) => error(answer(STATELESS, p)), { to: b4(STATELESS, 2) }, (path) => aim(path, STATELESS, 2)),
+  carried(
+    'whose ring row has gone to another',
+    IPIP4,
+    (p) => error(answer(IPIP4, p)),
+    {},
+    (path) => aim(path, IPIP4, 2),
+  ),
+  carried(
+    'about a stateless service',
+    STATELESS,
+    (p) => error(answer(STATELESS, p)),
+    {},
+    (path) => aim(path, IPIP4, 1),
+  ),
+  carried(
+    'about a stateless service whose ring has changed',
+    STATELESS,
+    (p) => error(answer(STATELESS, p)),
+    { to: b4(STATELESS, 2) },
+    (path) => aim(path, STATELESS, 2),
+  ),
 ];
 
 /** The flow has its record where the first packet came in. */
@@ -162,27 +214,55 @@ const otherCpu: PacketCase = (() => {
 const unknown: PacketCase[] = [
   refused('about a flow nobody has', Reason.ICMP_UNKNOWN, (p) => error(answer(IPIP4, p + 20000)), IPIP4, {}),
   refused('about an IPv6 flow nobody has', Reason.ICMP_UNKNOWN, (p) => error(answer(IPIP6, p + 20000)), IPIP6, {}),
-  refused('about another client of a known port', Reason.ICMP_UNKNOWN, (p) => error(answer(IPIP4, p, { to: '203.0.113.8' })), IPIP4, {}),
+  refused(
+    'about another client of a known port',
+    Reason.ICMP_UNKNOWN,
+    (p) => error(answer(IPIP4, p, { to: '203.0.113.8' })),
+    IPIP4,
+    {},
+  ),
   refused('about a port no service has', Reason.ICMP_UNKNOWN, (p) => error(answer(IPIP4, p, { fromPort: 9 }))),
-  refused('sent to another VIP than the quoted', Reason.ICMP_UNKNOWN, (p) => error(answer(IPIP4, p), { to: '192.0.2.30' })),
+  refused('sent to another VIP than the quoted', Reason.ICMP_UNKNOWN, (p) =>
+    error(answer(IPIP4, p), { to: '192.0.2.30' }),
+  ),
   refused('sent to a VIP of the other family', Reason.ICMP_UNKNOWN, (p) => error(answer(IPIP4, p), { to: V6 })),
-  refused('that quotes the client', Reason.ICMP_UNKNOWN, (p) => error(packetOf(client(V4, portOf(IPIP4), { fromPort: p })))),
+  refused('that quotes the client', Reason.ICMP_UNKNOWN, (p) =>
+    error(packetOf(client(V4, portOf(IPIP4), { fromPort: p }))),
+  ),
   refused('that quotes a later fragment', Reason.ICMP_UNKNOWN, (p) => error(patched(answer(IPIP4, p), 6, 0, 2))),
-  refused('that quotes a later IPv6 fragment', Reason.ICMP_UNKNOWN, (p) =>
-    error(extended(answer(IPIP6, p), 44, Buffer.of(0, 0, 0, 8, 0, 0, 0, 9))), IPIP6),
+  refused(
+    'that quotes a later IPv6 fragment',
+    Reason.ICMP_UNKNOWN,
+    (p) => error(extended(answer(IPIP6, p), 44, Buffer.of(0, 0, 0, 8, 0, 0, 0, 9))),
+    IPIP6,
+  ),
   refused('that quotes SCTP', Reason.ICMP_UNKNOWN, (p) => error(patched(answer(IPIP4, p), 9, 132))),
-  refused('that quotes a tunnel in a tunnel', Reason.ICMP_UNKNOWN, (p) => error(wrapped(wrapped(answer(IPIP4, p), '10.1.1.1'), '10.1.1.2'))),
-  refused('that quotes a chain that is cut', Reason.ICMP_UNKNOWN, (p) =>
-    error(extended(answer(IPIP6, p), 60, Buffer.alloc(16, 1)).subarray(0, 45)), IPIP6),
+  refused('that quotes a tunnel in a tunnel', Reason.ICMP_UNKNOWN, (p) =>
+    error(wrapped(wrapped(answer(IPIP4, p), '10.1.1.1'), '10.1.1.2')),
+  ),
+  refused(
+    'that quotes a chain that is cut',
+    Reason.ICMP_UNKNOWN,
+    (p) => error(extended(answer(IPIP6, p), 60, Buffer.alloc(16, 1)).subarray(0, 45)),
+    IPIP6,
+  ),
   refused('that quotes 3 bytes of transport', Reason.MALFORMED, (p) => error(answer(IPIP4, p).subarray(0, 23))),
-  refused('that quotes 3 bytes of IPv6 transport', Reason.MALFORMED, (p) => error(answer(IPIP6, p).subarray(0, 43)), IPIP6),
+  refused(
+    'that quotes 3 bytes of IPv6 transport',
+    Reason.MALFORMED,
+    (p) => error(answer(IPIP6, p).subarray(0, 43)),
+    IPIP6,
+  ),
   refused('that quotes 19 bytes', Reason.MALFORMED, (p) => error(answer(IPIP4, p).subarray(0, 19))),
   refused('that quotes 39 bytes of IPv6', Reason.MALFORMED, (p) => error(answer(IPIP6, p).subarray(0, 39)), IPIP6),
   refused('that quotes version 5', Reason.MALFORMED, (p) => error(patched(answer(IPIP4, p), 0, 0x55))),
   refused('that quotes a header of four words', Reason.MALFORMED, (p) => error(patched(answer(IPIP4, p), 0, 0x44))),
   refused('that quotes a tunnel and 3 bytes of the inner transport', Reason.MALFORMED, (p) =>
-    error(wrapped(answer(IPIP4, p), '10.1.1.1').subarray(0, 43))),
-  refused('that quotes a tunnel and 19 bytes', Reason.MALFORMED, (p) => error(wrapped(answer(IPIP4, p), '10.1.1.1').subarray(0, 39))),
+    error(wrapped(answer(IPIP4, p), '10.1.1.1').subarray(0, 43)),
+  ),
+  refused('that quotes a tunnel and 19 bytes', Reason.MALFORMED, (p) =>
+    error(wrapped(answer(IPIP4, p), '10.1.1.1').subarray(0, 39)),
+  ),
   refused('that quotes nothing', Reason.MALFORMED, () => error(Buffer.alloc(0 + 1, 0x45).subarray(0, 1), { to: V4 })),
 ];
 
@@ -204,4 +284,10 @@ const restore = (it: PacketCase): PacketCase => ({
   },
 });
 
-export const errors: readonly PacketCase[] = [...known.map(restore), restore(otherCpu), ...unknown, restore(gone), restore(back)];
+export const errors: readonly PacketCase[] = [
+  ...known.map(restore),
+  restore(otherCpu),
+  ...unknown,
+  restore(gone),
+  restore(back),
+];

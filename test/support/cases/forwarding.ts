@@ -96,8 +96,7 @@ const sent = (name: string, of: Leg, packet: Buffer, more: More = {}): PacketCas
 
 let fromPort = 30000;
 /** A packet of a flow of its own. */
-const flow = (of: Leg, more: Partial<PacketSpec>): Buffer =>
-  client(of.vip, of.port, { fromPort: ++fromPort, ...more });
+const flow = (of: Leg, more: Partial<PacketSpec>): Buffer => client(of.vip, of.port, { fromPort: ++fromPort, ...more });
 
 const UDP = { protocol: 'udp' } as const;
 

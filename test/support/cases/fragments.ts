@@ -38,7 +38,11 @@ const PIECE = 32; // bytes of each fragment's payload
 /** The fragments of a datagram of four of them, whichever its family. */
 function pieces(id: number, { to = TWO4, from, protocol = 'udp', port = PORT }: Piece = {}): Buffer[] {
   const v6 = to.includes(':');
-  const spec: Partial<PacketSpec> = { protocol, payload: PIECE * 4 - 3 - (protocol === 'udp' ? 8 : 20), fromPort: 50000 };
+  const spec: Partial<PacketSpec> = {
+    protocol,
+    payload: PIECE * 4 - 3 - (protocol === 'udp' ? 8 : 20),
+    fromPort: 50000,
+  };
   const whole = client(to, port, { ...spec, ...(from && { from }) });
   const data = whole.subarray(v6 ? 54 : 34);
   const number = protocol === 'udp' ? 17 : 6;
@@ -78,34 +82,76 @@ const { FORWARDED, FRAGMENT, MALFORMED, DENIED, NOT_OURS } = Reason;
 
 let id = 100;
 /** A client of its own for each story, so that no pair of addresses remembers another's. */
-const story = (vip: string, make: (all: Buffer[], next: Buffer[], own: Piece) => PacketCase[], more: Piece = {}): PacketCase[] => {
+const story = (
+  vip: string,
+  make: (all: Buffer[], next: Buffer[], own: Piece) => PacketCase[],
+  more: Piece = {},
+): PacketCase[] => {
   const host = ++id;
   const own: Piece = { to: vip, from: vip.includes(':') ? `2001:db8:5::${host}` : `203.0.114.${host - 50}`, ...more };
   return make(pieces(host, own), pieces(host + 10000, own), own);
 };
 
 const inOrder = (vip: string, service: number, more: Piece = {}): PacketCase[] =>
-  story(vip, ([a, b, c, d] = [], _next, _own): PacketCase[] => [
-    one(`${vip} ${service}: the first fragment`, FORWARDED, a as Buffer, { ...to(service, 1, null), state: steps([service, 1]) }),
-    one(`${vip} ${service}: the second, the ring turned`, FORWARDED, b as Buffer, { ...to(service, 1, LATER, { begins: false }), state: steps([service, 2]) }),
-    one(`${vip} ${service}: the fourth`, FORWARDED, d as Buffer, to(service, 1, LATER, { begins: false })),
-    one(`${vip} ${service}: the third`, FORWARDED, c as Buffer, to(service, 1, LATER, { begins: false })),
-    one(`${vip} ${service}: the third again`, FORWARDED, c as Buffer, to(service, 1, LATER, { begins: false })),
-    one(`${vip} ${service}: the first again: its flow is remembered`, FORWARDED, a as Buffer, to(service, 1, null, { begins: false })),
-  ], more);
+  story(
+    vip,
+    ([a, b, c, d] = [], _next, _own): PacketCase[] => [
+      one(`${vip} ${service}: the first fragment`, FORWARDED, a as Buffer, {
+        ...to(service, 1, null),
+        state: steps([service, 1]),
+      }),
+      one(`${vip} ${service}: the second, the ring turned`, FORWARDED, b as Buffer, {
+        ...to(service, 1, LATER, { begins: false }),
+        state: steps([service, 2]),
+      }),
+      one(`${vip} ${service}: the fourth`, FORWARDED, d as Buffer, to(service, 1, LATER, { begins: false })),
+      one(`${vip} ${service}: the third`, FORWARDED, c as Buffer, to(service, 1, LATER, { begins: false })),
+      one(`${vip} ${service}: the third again`, FORWARDED, c as Buffer, to(service, 1, LATER, { begins: false })),
+      one(
+        `${vip} ${service}: the first again: its flow is remembered`,
+        FORWARDED,
+        a as Buffer,
+        to(service, 1, null, { begins: false }),
+      ),
+    ],
+    more,
+  );
 
 const early = (vip: string, service: number, more: Piece = {}): PacketCase[] =>
-  story(vip, ([a, b, c, d] = [], next, own) => [
-    one(`${vip} ${service}: the last one first: by the client's row`, FORWARDED, d as Buffer, { ...to(service, 1, EARLY, { begins: false }), state: steps([service, 1]) }),
-    one(`${vip} ${service}: the second one after it`, FORWARDED, b as Buffer, { ...to(service, 1, LATER), state: steps([service, 2]) }),
-    one(`${vip} ${service}: then the first one, where they went`, FORWARDED, a as Buffer, to(service, 1, null)),
-    one(`${vip} ${service}: and what follows`, FORWARDED, c as Buffer, to(service, 1, LATER)),
-    one(`${vip} ${service}: the flow's record is the ring's`, FORWARDED, client(vip, PORT, { ...own, protocol: own.protocol ?? 'udp', from: own.from as string, fromPort: 50000 }), {
-      ...to(service, 2, null, { begins: false }),
-    }),
-    one(`${vip} ${service}: the next datagram's last one, by its pair`, FORWARDED, next[3] as Buffer, { ...to(service, 1, EARLY), state: steps([service, 3]) }),
-    one(`${vip} ${service}: the next datagram's first, where its last went`, FORWARDED, next[0] as Buffer, to(service, 1, null)),
-  ], more);
+  story(
+    vip,
+    ([a, b, c, d] = [], next, own) => [
+      one(`${vip} ${service}: the last one first: by the client's row`, FORWARDED, d as Buffer, {
+        ...to(service, 1, EARLY, { begins: false }),
+        state: steps([service, 1]),
+      }),
+      one(`${vip} ${service}: the second one after it`, FORWARDED, b as Buffer, {
+        ...to(service, 1, LATER),
+        state: steps([service, 2]),
+      }),
+      one(`${vip} ${service}: then the first one, where they went`, FORWARDED, a as Buffer, to(service, 1, null)),
+      one(`${vip} ${service}: and what follows`, FORWARDED, c as Buffer, to(service, 1, LATER)),
+      one(
+        `${vip} ${service}: the flow's record is the ring's`,
+        FORWARDED,
+        client(vip, PORT, { ...own, protocol: own.protocol ?? 'udp', from: own.from as string, fromPort: 50000 }),
+        {
+          ...to(service, 2, null, { begins: false }),
+        },
+      ),
+      one(`${vip} ${service}: the next datagram's last one, by its pair`, FORWARDED, next[3] as Buffer, {
+        ...to(service, 1, EARLY),
+        state: steps([service, 3]),
+      }),
+      one(
+        `${vip} ${service}: the next datagram's first, where its last went`,
+        FORWARDED,
+        next[0] as Buffer,
+        to(service, 1, null),
+      ),
+    ],
+    more,
+  );
 
 const unknown = story(TWO4, ([, b, c, d] = []) => [
   one('the second one of an unknown datagram, two services', FRAGMENT, b as Buffer),
@@ -113,10 +159,20 @@ const unknown = story(TWO4, ([, b, c, d] = []) => [
   one('the last one of an unknown datagram, two services', FRAGMENT, d as Buffer),
 ]);
 
-const pair = story(TWO4, ([a] = [], next) => [
-  one('two services: a datagram to the second', FORWARDED, a as Buffer, { ...to(102, 2, null), state: steps([102, 2]) }),
-  one('two services: the next one begins at its end', FORWARDED, next[3] as Buffer, { ...to(102, 2, EARLY), state: steps([102, 3]) }),
-], { port: PORT + 1 });
+const pair = story(
+  TWO4,
+  ([a] = [], next) => [
+    one('two services: a datagram to the second', FORWARDED, a as Buffer, {
+      ...to(102, 2, null),
+      state: steps([102, 2]),
+    }),
+    one('two services: the next one begins at its end', FORWARDED, next[3] as Buffer, {
+      ...to(102, 2, EARLY),
+      state: steps([102, 3]),
+    }),
+  ],
+  { port: PORT + 1 },
+);
 
 const invalid = story(ONE4, ([a, b, c, d] = []) => [
   one('the first, to a backend that will go', FORWARDED, a as Buffer, { ...to(103, 3, null), state: steps([103, 3]) }),
@@ -162,7 +218,10 @@ const malformed = [
   one('a first fragment with a UDP length of 0', MALFORMED, udp(0, 16, 1)),
   one('an odd size with more to come', MALFORMED, udp(64, 33, 1)),
   one('beyond the longest packet', MALFORMED, udp(65528, 8, 0)),
-  one('to the end of the longest packet', FORWARDED, udp(65528, 7, 0), { ...to(103, 1, LATER), state: steps([103, 1], udp(640, 7, 0)) }),
+  one('to the end of the longest packet', FORWARDED, udp(65528, 7, 0), {
+    ...to(103, 1, LATER),
+    state: steps([103, 1], udp(640, 7, 0)),
+  }),
   one('a fragment of SCTP', NOT_OURS, ipFrame('203.0.113.7', ONE4, 132, Buffer.alloc(32), { fragment: 8 })),
 ];
 

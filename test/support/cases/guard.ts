@@ -34,7 +34,12 @@ export function prepareGuard(path: PacketPath): void {
 function from(source: string, service: number, reason: number): PacketCase {
   const packet = client(service === BOTH6 || service === NONE6 ? V6 : V4, portOf(service), { from: source });
   const to = service === BOTH6 ? b6(service) : b4(service);
-  return one(`service ${service} from ${source}`, reason, packet, reason === Reason.FORWARDED ? { service, to } : { service });
+  return one(
+    `service ${service} from ${source}`,
+    reason,
+    packet,
+    reason === Reason.FORWARDED ? { service, to } : { service },
+  );
 }
 
 const { FORWARDED, DENIED, NOT_ALLOWED, RATE_LIMITED } = Reason;

@@ -2,9 +2,9 @@
 // Services that refuse some packets, or do more than count and forward.
 import { Reason, ServiceFlag, ServiceOptions } from '../../../src/dataplane/abi.gen.js';
 import { addSources, listNumber } from '../../../src/dataplane/sources.js';
-import type { PacketCase } from './table.js';
 import type { PacketPath } from '../packet-path.js';
 import { type PacketSpec, packet } from '../packets.js';
+import type { PacketCase } from './table.js';
 
 const VIP = '192.0.2.11';
 const DENY = 20;

@@ -92,10 +92,22 @@ const refused: PacketCase[] = [
   one('seven headers', EXTENSION, chain(seven, plain())),
   one('a seventh header that is a fragment', EXTENSION, chain([...seven.slice(1), header(FRAGMENT)], plain())),
   one('a route with one segment left', EXTENSION, chain([header(ROUTING, 24, 1)], plain())),
-  one('a route with segments left, behind others', EXTENSION, chain([header(HOP), header(OPTIONS), header(ROUTING, 24, 255)], plain())),
+  one(
+    'a route with segments left, behind others',
+    EXTENSION,
+    chain([header(HOP), header(OPTIONS), header(ROUTING, 24, 255)], plain()),
+  ),
   one('two atomic fragments', MALFORMED, chain([header(FRAGMENT), header(FRAGMENT)], plain())),
-  one('a header beyond its packet', MALFORMED, chain([{ type: HOP, bytes: Buffer.from([0, 9, 0, 0, 0, 0, 0, 0]) }], plain())),
-  one('AH beyond its packet', MALFORMED, chain([{ type: AUTH, bytes: Buffer.from([0, 250, 0, 0, 0, 0, 0, 0]) }], plain())),
+  one(
+    'a header beyond its packet',
+    MALFORMED,
+    chain([{ type: HOP, bytes: Buffer.from([0, 9, 0, 0, 0, 0, 0, 0]) }], plain()),
+  ),
+  one(
+    'AH beyond its packet',
+    MALFORMED,
+    chain([{ type: AUTH, bytes: Buffer.from([0, 250, 0, 0, 0, 0, 0, 0]) }], plain()),
+  ),
   one('half an extension header', MALFORMED, ipFrame(CLIENT6, V6, HOP, Buffer.of(6, 0, 0, 0, 0, 0, 0))),
 ];
 

@@ -261,7 +261,11 @@ const noBackend = all('drop', Reason.NO_BACKEND, [
 ]);
 
 const tooBig = all('drop', Reason.TOO_BIG, [
-  ['an ICMP error over the tunnel MTU', icmpError4(tcp4({ fromPort: 40001, flags: TCP.SYN }), 1460), { service: 1, tallies: [Tally.ICMP_ERROR] }],
+  [
+    'an ICMP error over the tunnel MTU',
+    icmpError4(tcp4({ fromPort: 40001, flags: TCP.SYN }), 1460),
+    { service: 1, tallies: [Tally.ICMP_ERROR] },
+  ],
 ]);
 const icmpUnknown = all('drop', Reason.ICMP_UNKNOWN, [
   ['an error about a flow nobody has', icmpError4(tcp4({ fromPort: 9 })), { service: 1 }],

@@ -2,7 +2,21 @@
 // docs/packet-path.md, "Choice", affinity: quic-cid. The ring leads to member 1; IDs name members 2 to 4.
 import { QuicKey, QuicLengths, Reason, ServiceFlag, Tally } from '../../../src/dataplane/abi.gen.js';
 import type { PacketPath } from '../packet-path.js';
-import { aim, after, b4, b6, backendNumber, client, declare, one, type PacketCase, padded, patched, putMember, u32 } from './table.js';
+import {
+  after,
+  aim,
+  b4,
+  b6,
+  backendNumber,
+  client,
+  declare,
+  one,
+  type PacketCase,
+  padded,
+  patched,
+  putMember,
+  u32,
+} from './table.js';
 
 const V4 = '192.0.2.39';
 const V6 = '2001:db8::39';
@@ -55,13 +69,33 @@ const table = [QUIC4, QUIC6, FREE].flatMap((service) => [
   ...[0, 1, 3, 4, 6].flatMap((config) => [
     sent(`short header, config ${config}`, short(cid(config, 2)), 2, ROUTED, service),
     sent(`short header, config ${config}, no more than the ID`, short(cid(config, 3, 0)), 3, ROUTED, service),
-    sent(`short header, config ${config}, one byte too short`, short(cid(config, 3, 0).subarray(0, -1)), 1, UNKNOWN, service),
+    sent(
+      `short header, config ${config}, one byte too short`,
+      short(cid(config, 3, 0).subarray(0, -1)),
+      1,
+      UNKNOWN,
+      service,
+    ),
     sent(`Handshake, config ${config}`, long(0xe0, V1, cid(config, 4)), 4, ROUTED, service),
-    sent(`Handshake, config ${config}, an ID one byte too short`, long(0xe0, V1, cid(config, 4), (LENGTHS[config] ?? 0)), 1, UNKNOWN, service),
+    sent(
+      `Handshake, config ${config}, an ID one byte too short`,
+      long(0xe0, V1, cid(config, 4), LENGTHS[config] ?? 0),
+      1,
+      UNKNOWN,
+      service,
+    ),
     sent(`Handshake, config ${config}, no more than the ID`, long(0xe0, V1, cid(config, 4, 0)), 4, ROUTED, service),
-    sent(`an ID nobody has, config ${config}`, short(Buffer.concat([Buffer.of(config << 5), Buffer.alloc(15, 0xf7)])), 1, UNKNOWN, service),
+    sent(
+      `an ID nobody has, config ${config}`,
+      short(Buffer.concat([Buffer.of(config << 5), Buffer.alloc(15, 0xf7)])),
+      1,
+      UNKNOWN,
+      service,
+    ),
   ]),
-  ...[2, 5, 7].map((config) => sent(`codepoint ${config} is not in use`, short(Buffer.alloc(16, config << 5)), 1, UNKNOWN, service)),
+  ...[2, 5, 7].map((config) =>
+    sent(`codepoint ${config} is not in use`, short(Buffer.alloc(16, config << 5)), 1, UNKNOWN, service),
+  ),
   sent('version 1 Initial', long(0xc0, V1, cid(0, 2)), 1, INITIAL, service),
   sent('version 1 0-RTT', long(0xd0, V1, cid(0, 2)), 1, INITIAL, service),
   sent('version 1 Handshake', long(0xe0, V1, cid(0, 2)), 2, ROUTED, service),
@@ -75,14 +109,25 @@ const table = [QUIC4, QUIC6, FREE].flatMap((service) => [
   sent('an ID of 20 bytes', long(0xe0, V1, cid(0, 2, 15)), 2, ROUTED, service),
   sent('an ID of 21 bytes', long(0xe0, V1, cid(0, 2, 16)), 1, UNKNOWN, service),
   sent('an ID of no bytes', long(0xe0, V1, Buffer.alloc(0)), 1, UNKNOWN, service),
-  sent('an ID that ends behind the packet', Buffer.concat([Buffer.of(0xe0, ...V1, 10), cid(0, 2, 4)]), 1, UNKNOWN, service),
+  sent(
+    'an ID that ends behind the packet',
+    Buffer.concat([Buffer.of(0xe0, ...V1, 10), cid(0, 2, 4)]),
+    1,
+    UNKNOWN,
+    service,
+  ),
   sent('a long header of 5 bytes', Buffer.of(0xe0, ...V1), 1, UNKNOWN, service),
   sent('one byte', Buffer.of(0x40), 1, UNKNOWN, service),
   sent('no byte', Buffer.alloc(0), 1, UNKNOWN, service),
 ]);
 
 const flow = (data: Uint8Array, fromPort: number): Buffer => client(V4, 443, { protocol: 'udp', fromPort, data });
-const told = (slot: number, tally: number) => ({ to: b4(QUIC4, slot), service: QUIC4, tallies: [tally], begins: false });
+const told = (slot: number, tally: number) => ({
+  to: b4(QUIC4, slot),
+  service: QUIC4,
+  tallies: [tally],
+  begins: false,
+});
 const { FORWARDED } = Reason;
 const other = short(Buffer.alloc(16, 0xe0));
 const cut = patched(flow(short(cid(0, 2)), 8101), 38, 0, 8 + 4);
