@@ -20,7 +20,7 @@ import {
 
 const V4 = '192.0.2.32';
 const V6 = '2001:db8::32';
-const portOf = (service: number): number => 8000 + service;
+const portOf = (service: number): number => 47000 + service;
 /** What a service's backends are reached by: the packet that just fits is this long. */
 interface Leg {
   readonly name: string;

@@ -11,7 +11,7 @@ const V4 = '192.0.2.38';
 const V6 = '2001:db8::38';
 const [ANY4, EXACT4, ANY6, SOURCE4, SOURCE6, STATELESS4, PLAIN4] = [110, 111, 112, 113, 114, 115, 116] as const;
 const MEMBERS = 5;
-const PORT = 7000;
+const PORT = 47200;
 const MASKS = { [SOURCE4]: 20, [SOURCE6]: 56 } as const;
 
 export function prepareChoice(path: PacketPath): void {

@@ -25,9 +25,9 @@ const V4 = '192.0.2.31';
 const V6 = '2001:db8::31';
 const ROUTER4 = '198.51.100.99';
 const ROUTER6 = '2001:db8:99::1';
-/** Services, by what reaches their backends; the port is 8000 + the number. */
+/** Services, by what reaches their backends; the port is 47000 + the number. */
 const [IPIP4, GUE6, STATELESS, UDP4, IPIP6, GUE4] = [70, 71, 72, 74, 75, 76] as const;
-const portOf = (service: number): number => 8000 + service;
+const portOf = (service: number): number => 47000 + service;
 
 export function prepareErrors(path: PacketPath): void {
   const put = (number: number, address: string, members: readonly string[], more = {}): void =>

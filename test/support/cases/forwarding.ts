@@ -35,7 +35,7 @@ interface Leg {
 const FLAGS = { gue: ServiceFlag.GUE, l2: ServiceFlag.L2 };
 const leg = (number: number, vip: string, form: Form | null, v6: boolean, more: Partial<Member> = {}): Leg => ({
   vip,
-  port: 8000 + number,
+  port: 47000 + number,
   number,
   member: { address: v6 ? b6(number) : b4(number), onLink: true, ...more },
   ...(form && { form }),

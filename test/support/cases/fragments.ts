@@ -10,7 +10,7 @@ const TWO4 = '192.0.2.35'; // two UDP services: 101 and 102
 const ONE4 = '192.0.2.36'; // one UDP service, 103; one of TCP, 104
 const ONE6 = '2001:db8::36'; // one UDP service, 105, in GUE over IPv6
 const DENY4 = '192.0.2.37'; // one UDP service, 106, with a deny list
-const PORT = 5000;
+const PORT = 47300;
 const memberOf = (service: number, slot: number): string => (service === 105 ? b6(service, slot) : b4(service, slot));
 
 export function prepareFragments(path: PacketPath): void {

@@ -9,7 +9,7 @@ const V4 = '192.0.2.33';
 const V6 = '2001:db8::33';
 const { DENY, ALLOW, RATE } = ServiceFlag;
 const [BOTH4, BOTH6, ALL4, NONE6] = [94, 95, 96, 97] as const;
-const portOf = (service: number): number => 8000 + service;
+const portOf = (service: number): number => 47000 + service;
 const BURST = 4;
 const HOUR = 3_600_000_000_000n;
 

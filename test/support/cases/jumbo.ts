@@ -22,7 +22,7 @@ export function prepareJumbo(path: PacketPath): void {
       const service = number + (protocol === 'udp' ? 10 : 0);
       const members = [{ address: outer6 ? b6(service) : b4(service), mtu: JUMBO_MTU }];
       const flags = gue ? ServiceFlag.GUE : 0;
-      declare(path, { number: service, address: vip, port: 8000 + number, protocol, flags, members });
+      declare(path, { number: service, address: vip, port: 47000 + number, protocol, flags, members });
     }
   }
 }
@@ -32,7 +32,7 @@ export const jumbo: readonly PacketCase[] = LEGS.flatMap(({ vip, outer6, gue, nu
   const name = `a jumbo frame, ${gue ? 'GUE ' : ''}${v6 ? 6 : 4}in${outer6 ? 6 : 4}`;
   const sent = (what: string, more: Partial<PacketSpec>, shape = (whole: Buffer) => whole): PacketCase => {
     const service = number + (more.protocol === 'udp' ? 10 : 0);
-    const packet = shape(client(vip, 8000 + number, { fromPort: 30000 + (more.payload ?? 0), ...more }));
+    const packet = shape(client(vip, 47000 + number, { fromPort: 30000 + (more.payload ?? 0), ...more }));
     const way: More = { to: outer6 ? b6(service) : b4(service), service, ...(gue && { form: 'gue' }) };
     return one(`${name}: ${what}`, Reason.FORWARDED, packet, way);
   };

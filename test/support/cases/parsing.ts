@@ -9,7 +9,7 @@ const V6 = '2001:db8::34';
 const PLAIN = 98;
 const GUE = 99;
 const UDP = 100;
-const portOf = (service: number): number => 8000 + service;
+const portOf = (service: number): number => 47000 + service;
 
 export function prepareParsing(path: PacketPath): void {
   const put = (number: number, to: string, more = {}): void =>
