@@ -3,10 +3,12 @@
 import { Reason, ServiceFlag } from '../../../src/dataplane/abi.gen.js';
 import type { PacketPath } from '../packet-path.js';
 import { packetOf } from '../packet-run.js';
-import { type Form, type PacketSpec, TCP, tags, withTags } from '../packets.js';
+import { type Form, ipFrame, type PacketSpec, TCP, tags, withTags } from '../packets.js';
 import {
   b4,
   b6,
+  CLIENT4,
+  CLIENT6,
   client,
   declare,
   type Member,
@@ -15,7 +17,6 @@ import {
   one,
   type PacketCase,
   padded,
-  patched,
 } from './table.js';
 
 const V4 = '192.0.2.30';
@@ -99,9 +100,10 @@ let fromPort = 30000;
 const flow = (of: Leg, more: Partial<PacketSpec>): Buffer => client(of.vip, of.port, { fromPort: ++fromPort, ...more });
 
 const UDP = { protocol: 'udp' } as const;
+const client4or6 = (of: Leg): string => (of.vip === V6 ? CLIENT6 : CLIENT4);
 
 function legCases([name, of]: readonly [string, Leg]): PacketCase[] {
-  const cut = flow(of, { ...UDP, payload: 24 });
+  const short = flow(of, { ...UDP, payload: 8 });
   const udpAt = of.vip === V6 ? 54 : 34;
   return [
     sent(`${name}: SYN`, of, flow(of, { flags: TCP.SYN }), { begins: true }),
@@ -113,7 +115,11 @@ function legCases([name, of]: readonly [string, Leg]): PacketCase[] {
     ...[0, 1, 483, 484, 485, 1001].map((payload) =>
       sent(`${name}: UDP of ${payload} bytes without a checksum`, of, flow(of, { ...UDP, payload, unsummed: true })),
     ),
-    sent(`${name}: UDP shorter than its IP packet`, of, patched(cut, udpAt + 4, 0, 16, 0, 0)),
+    sent(
+      `${name}: UDP shorter than its IP packet`,
+      of,
+      ipFrame(client4or6(of), of.vip, 17, Buffer.concat([short.subarray(udpAt), Buffer.alloc(16, 0x77)])),
+    ),
     sent(`${name}: padding`, of, padded(flow(of, { payload: 3 }), 13)),
     sent(`${name}: UDP without a checksum, padding`, of, padded(flow(of, { ...UDP, payload: 3, unsummed: true }), 11)),
     ...[1, 2, 3, 0xb9, 0xff].map((trafficClass) =>

@@ -149,6 +149,12 @@ const early = (vip: string, service: number, more: Piece = {}): PacketCase[] =>
         next[0] as Buffer,
         to(service, 1, null),
       ),
+      one(
+        `${vip} ${service}: that first again, where its flow goes`,
+        FORWARDED,
+        next[0] as Buffer,
+        to(service, 2, null, { begins: false }),
+      ),
     ],
     more,
   );
