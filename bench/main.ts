@@ -25,11 +25,11 @@ function tellMicro(cases: readonly CaseResult[], room: number): void {
   const rival = (name: string, flows: number): number =>
     cases.find((c) => c.case === name && c.flows === flows && c.program === 'min_lb_ct')?.aboveFloorNs ?? Number.NaN;
   say(`room for ${room} flows per CPU; ns per packet`);
-  say('case          flows program    median    min    max  above floor  of min_lb_ct');
+  say('case               flows program    median    min    max  above floor  of min_lb_ct');
   for (const row of cases) {
     const ratio = row.program === 'xdp_lb' ? row.aboveFloorNs / rival(row.case, row.flows) : Number.NaN;
     const figures = [row.nsMedian, row.nsMin, row.nsMax].map((ns) => ns.toFixed(0).padStart(6)).join(' ');
-    const head = `${row.case.padEnd(10)} ${String(row.flows).padStart(8)} ${row.program.padEnd(10)}`;
+    const head = `${row.case.padEnd(15)} ${String(row.flows).padStart(8)} ${row.program.padEnd(10)}`;
     say(
       `${head} ${figures} ${row.aboveFloorNs.toFixed(0).padStart(12)}  ${Number.isNaN(ratio) ? '' : ratio.toFixed(2)}`,
     );
