@@ -17,9 +17,20 @@ static __always_inline void count_one(void *map, __u32 index)
 }
 
 /* Beside the packet's reason. */
-static __always_inline void count_tally(__u32 service, enum tally tally)
+static __always_inline void count_tally(__u32 service, __u32 tally)
 {
-	count_one(&tallies, service * TALLY_COUNT + tally);
+	__u64 *packets = bpf_map_lookup_elem(&tallies, &service);
+
+	if (packets && tally < TALLY_COUNT)
+		packets[tally]++;
+}
+
+static __always_inline void count_service(__u32 service, enum reason reason)
+{
+	__u64 *packets = bpf_map_lookup_elem(&service_outcomes, &service);
+
+	if (packets && reason < REASON_COUNT)
+		packets[reason]++;
 }
 
 /* `service` is 0 while it is not known; `interface` is where a redirected packet leaves. */
@@ -35,14 +46,14 @@ static __always_inline int finish(enum reason reason, __u16 service, __u32 inter
 		return bpf_redirect_map(&split_out, 0, BPF_F_BROADCAST);
 	case REASON_ECHO_ANSWERED:
 	case REASON_TOO_BIG_ANSWERED:
-		count_one(&service_outcomes, service * REASON_COUNT + reason);
+		count_service(service, reason);
 		return XDP_TX;
 	case REASON_NOT_IP:
 	case REASON_RUNT:
 	case REASON_NOT_OURS:
 		return XDP_PASS;
 	default:
-		count_one(&service_outcomes, service * REASON_COUNT + reason);
+		count_service(service, reason);
 		return reason == REASON_INTERNAL ? XDP_ABORTED : XDP_DROP;
 	}
 }
