@@ -5,12 +5,14 @@ import { parseArgs } from 'node:util';
 import { flowsBench } from './flows.js';
 import { type CaseResult, microBench } from './micro.js';
 import { ringBench } from './ring.js';
+import { vethBench } from './veth.js';
 
 const USAGE = `usage: npm run bench -- <what> [--json FILE]
 
   micro   ns per packet of xdp_lb beside the floors (bench/bpf/floors.c)
           --room FLOWS  flows per CPU of xdp_lb, a power of two (default 131072)
           --rounds N    interleaved rounds, at least 7 (default 21)
+  veth    Mpps from end to end over veth, on one CPU; options as of micro
   flows   a million flow records into a sorted top 100
   ring    building rings, and what a change of members moves`;
 
@@ -40,6 +42,14 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
   async micro({ room, rounds }) {
     const cases = await microBench(rounds, room, (line) => process.stderr.write(`${line}\n`));
     tellMicro(cases, room);
+    return { room, rounds, cases };
+  },
+  async veth({ room, rounds }) {
+    const cases = vethBench(rounds, room);
+    for (const { case: name, flows, program, mppsMedian, mppsMin, mppsMax } of cases) {
+      const figures = [mppsMedian, mppsMin, mppsMax].map((mpps) => mpps.toFixed(2).padStart(6)).join(' ');
+      say(`${name.padEnd(10)} ${String(flows).padStart(8)} ${program.padEnd(10)} ${figures} Mpps: median, min, max`);
+    }
     return { room, rounds, cases };
   },
   async flows({ rounds }) {
