@@ -16,21 +16,28 @@ static __always_inline void count_one(void *map, __u32 index)
 		(*packets)++;
 }
 
-/* Beside the packet's reason. */
-static __always_inline void count_tally(__u32 service, __u32 tally)
+/*
+ * One more at `at` of a service's `size` counts. 6.1 relates a bound to the register it was checked in, so
+ * that is the one that must be the index.
+ */
+static __always_inline void count_of(void *map, __u32 service, __u64 at, __u64 size)
 {
-	__u64 *packets = bpf_map_lookup_elem(&tallies, &service);
+	__u64 *packets = bpf_map_lookup_elem(map, &service);
 
-	if (packets && tally < TALLY_COUNT)
-		packets[tally]++;
+	asm volatile("" : "+r"(at));
+	if (packets && at < size)
+		packets[at]++;
+}
+
+/* Beside the packet's reason. */
+static __always_inline void count_tally(__u32 service, enum tally tally)
+{
+	count_of(&tallies, service, tally, TALLY_COUNT);
 }
 
 static __always_inline void count_service(__u32 service, enum reason reason)
 {
-	__u64 *packets = bpf_map_lookup_elem(&service_outcomes, &service);
-
-	if (packets && reason < REASON_COUNT)
-		packets[reason]++;
+	count_of(&service_outcomes, service, reason, REASON_COUNT);
 }
 
 /* `service` is 0 while it is not known; `interface` is where a redirected packet leaves. */
