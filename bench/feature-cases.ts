@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the features of the packet path cost, each on one flow beside min_tx: frames of 80 bytes like those of all cases.
+// What the features of the packet path cost, each on one flow: frames of 80 bytes like those of all cases.
 
 import { addressField } from '../src/controlplane/kernel-state.js';
 import { KeyKind, QuicKey, QuicLengths, ServiceFlag, ServiceOptions } from '../src/dataplane/abi.gen.js';
@@ -20,6 +20,8 @@ export interface Feature {
 
 const VIP = '192.0.2.10';
 const [TCP_SERVICE, UDP_SERVICE] = [1, 2];
+/** micro.ts fills it with backends that are reached by IPv6. */
+const IPV6_POOL = 2;
 const TCP4: PacketSpec = { from: '10.1.0.2', to: VIP, fromPort: 40000, toPort: 80, protocol: 'tcp', payload: 26 };
 const tcp4 = packet(TCP4);
 const udp4 = packet({ ...TCP4, protocol: 'udp', payload: 38 });
@@ -57,6 +59,13 @@ const options = (path: PacketPath, number: number): void =>
 
 export const FEATURES: readonly Feature[] = [
   { name: 'gue4', frame: tcp4, flags: ServiceFlag.GUE, grown: 28 },
+  {
+    name: 'gue6', // with a checksum, derived from the inner one
+    frame: tcp4,
+    flags: ServiceFlag.GUE,
+    grown: 48,
+    prepare: async (path) => path.service(TCP_SERVICE, VIP, 80, 'tcp', IPV6_POOL, 0, ServiceFlag.GUE),
+  },
   { name: 'l2', frame: tcp4, flags: ServiceFlag.L2, grown: 0 },
   { name: 'vlan', frame: tagged, flags: 0, grown: 16 },
   {
@@ -81,7 +90,14 @@ export const FEATURES: readonly Feature[] = [
     prepare: async (path) => options(path, TCP_SERVICE),
   },
   {
-    name: 'source_affinity', // the ring alone: a known flow costs what tcp4 does
+    name: 'source_known', // the flow decides, after the long way
+    frame: tcp4,
+    flags: ServiceFlag.SOURCE,
+    grown: 20,
+    prepare: async (path) => options(path, TCP_SERVICE),
+  },
+  {
+    name: 'source_ring', // as on a miss: the ring decides for each packet
     frame: tcp4,
     flags: ServiceFlag.SOURCE | ServiceFlag.STATELESS,
     grown: 20,

@@ -5,12 +5,14 @@ import { parseArgs } from 'node:util';
 import { flowsBench } from './flows.js';
 import { type CaseResult, microBench } from './micro.js';
 import { ringBench } from './ring.js';
+import { vethBench } from './veth.js';
 
 const USAGE = `usage: npm run bench -- <what> [--json FILE]
 
   micro   ns per packet of xdp_lb beside the floors (bench/bpf/floors.c)
           --room FLOWS  flows per CPU of xdp_lb, a power of two (default 131072)
           --rounds N    interleaved rounds, at least 7 (default 21)
+  veth    Mpps from end to end over veth, on one CPU; options as of micro
   flows   a million flow records into a sorted top 100
   ring    building rings, and what a change of members moves`;
 
@@ -25,11 +27,11 @@ function tellMicro(cases: readonly CaseResult[], room: number): void {
   const rival = (name: string, flows: number): number =>
     cases.find((c) => c.case === name && c.flows === flows && c.program === 'min_lb_ct')?.aboveFloorNs ?? Number.NaN;
   say(`room for ${room} flows per CPU; ns per packet`);
-  say('case          flows program    median    min    max  above floor  of min_lb_ct');
+  say('case               flows program    median    min    max  above floor  of min_lb_ct');
   for (const row of cases) {
     const ratio = row.program === 'xdp_lb' ? row.aboveFloorNs / rival(row.case, row.flows) : Number.NaN;
     const figures = [row.nsMedian, row.nsMin, row.nsMax].map((ns) => ns.toFixed(0).padStart(6)).join(' ');
-    const head = `${row.case.padEnd(10)} ${String(row.flows).padStart(8)} ${row.program.padEnd(10)}`;
+    const head = `${row.case.padEnd(15)} ${String(row.flows).padStart(8)} ${row.program.padEnd(10)}`;
     say(
       `${head} ${figures} ${row.aboveFloorNs.toFixed(0).padStart(12)}  ${Number.isNaN(ratio) ? '' : ratio.toFixed(2)}`,
     );
@@ -40,6 +42,14 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
   async micro({ room, rounds }) {
     const cases = await microBench(rounds, room, (line) => process.stderr.write(`${line}\n`));
     tellMicro(cases, room);
+    return { room, rounds, cases };
+  },
+  async veth({ room, rounds }) {
+    const cases = vethBench(rounds, room);
+    for (const { case: name, flows, program, mppsMedian, mppsMin, mppsMax } of cases) {
+      const figures = [mppsMedian, mppsMin, mppsMax].map((mpps) => mpps.toFixed(2).padStart(6)).join(' ');
+      say(`${name.padEnd(10)} ${String(flows).padStart(8)} ${program.padEnd(10)} ${figures} Mpps: median, min, max`);
+    }
     return { room, rounds, cases };
   },
   async flows({ rounds }) {

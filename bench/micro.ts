@@ -10,9 +10,9 @@ import { BenchState } from './wrapper.gen.js';
 
 const FLOORS = ['min_tx', 'min_encap', 'min_lb_ct'] as const;
 const PROGRAMS = [...FLOORS, 'xdp_lb'] as const;
-type ProgramName = (typeof PROGRAMS)[number];
+export type ProgramName = (typeof PROGRAMS)[number];
 
-interface Case {
+export interface Case {
   readonly name: string;
   readonly flows: number;
   readonly spec: PacketSpec;
@@ -36,7 +36,7 @@ export interface CaseResult {
 
 const VIP4 = '192.0.2.10';
 const VIP6 = '2001:db8::10';
-const FRAME_SIZE = 80;
+export const FRAME_SIZE = 80;
 const XDP = { pass: 2, tx: 3 } as const;
 /** Short runs, so that a slow moment of the machine meets all programs of a case. */
 const REPEAT = 1 << 18;
@@ -45,7 +45,7 @@ const DEFAULT_BUDGET = 65536;
 const IPV4_TCP: PacketSpec = { from: '10.1.0.2', to: VIP4, fromPort: 40000, toPort: 80, protocol: 'tcp', payload: 26 };
 const IPV6_TCP: PacketSpec = { from: 'fd00:1::2', to: VIP6, fromPort: 40000, toPort: 80, protocol: 'tcp', payload: 6 };
 
-const CASES: readonly Case[] = [
+export const CASES: readonly Case[] = [
   { name: 'tcp4', flows: 1, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
   { name: 'tcp4', flows: 65536, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
   { name: 'tcp4', flows: 524288, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
@@ -68,7 +68,7 @@ const FEATURE_CASES = FEATURES.map(
     spec: IPV4_TCP,
     feature,
     features: feature.flags,
-    programs: ['min_tx', 'xdp_lb'],
+    programs: PROGRAMS,
     action: 'tx',
   }),
 );
@@ -81,14 +81,16 @@ const ALL_FEATURES: Case = {
   features: 0xffff,
 };
 const ALL_CASES: readonly Case[] = [...CASES, ALL_FEATURES, ...FEATURE_CASES];
-const frameOf = ({ feature, spec }: Case): Buffer => feature?.frame ?? packet(spec);
+/** The floors know no features: they get the plain packet. */
+export const frameOf = ({ feature, spec }: Case, program: ProgramName): Buffer =>
+  (program === 'xdp_lb' && feature?.frame) || packet(spec);
 
 const bytesOf = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
-const benchObject = (name: string): string =>
+export const benchObject = (name: string): string =>
   fileURLToPath(new URL(`../../build/bench/${name}.bpf.o`, import.meta.url));
 
 /** A packet path with a flow table of its own, so that no case meets another's flows. */
-async function openBalancer(test: Case, room: number): Promise<PacketPath> {
+export async function openBalancer(test: Case, room: number, device = 'lo'): Promise<PacketPath> {
   // Half a million flows would take eight seconds to begin within the default budget: only the flood runs with it.
   const newFlowsPerSecond = test.name === 'syn_flood' ? DEFAULT_BUDGET : 1e9;
   const path = await openPacketPath({
@@ -98,9 +100,10 @@ async function openBalancer(test: Case, room: number): Promise<PacketPath> {
     icmpPerSecond: 1e9,
   });
   const owners = Uint16Array.from({ length: 65537 }, (_, row) => 1 + (row % 8));
+  const way = { interface: native.interfaceIndex(device), onLink: true };
   for (let number = 1; number <= 8; number++) {
-    path.backend(number, `10.9.0.${20 + number}`, 1, number, { onLink: true });
-    path.backend(8 + number, `fd00:9::${20 + number}`, 2, number);
+    path.backend(number, `10.9.0.${20 + number}`, 1, number, way);
+    path.backend(8 + number, `fd00:9::${20 + number}`, 2, number, way);
   }
   path.ring(1, 0, owners);
   path.ring(
@@ -117,7 +120,7 @@ async function openBalancer(test: Case, room: number): Promise<PacketPath> {
 }
 
 /** The floors, min_lb_ct with the same VIP, ring size and number of backends. */
-async function openFloors(): Promise<NativeObject> {
+export async function openFloors(): Promise<NativeObject> {
   const floors = native.openObject(benchObject('floors'));
   await floors.load();
   const [vips, ring, reals] = ['min_vips', 'min_ring', 'min_reals'].map((name) => floors.map(name)) as NativeMap[];
@@ -136,7 +139,7 @@ async function openFloors(): Promise<NativeObject> {
 /** Runs one packet of the case through the program and looks at what came out. */
 function checkOne(test: Case, program: NativeProgram, programName: ProgramName): void {
   const { name, spec, action, feature } = test;
-  const input = frameOf(test);
+  const input = frameOf(test, programName);
   assert.equal(input.length, FRAME_SIZE, `${name}: frame size`);
   const out = program.run(input, null);
   assert.equal(out.retval, programName === 'min_tx' ? XDP.tx : XDP[action], `${name}: action of ${programName}`);
@@ -163,7 +166,7 @@ const grownBy = ({ spec, action, feature }: Case, program: ProgramName): number 
         ? 40
         : 20;
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
 /** Ascending progress lines go to `log`. `room` is flows per CPU of xdp_lb; min_lb_ct always has a million. */
 export async function microBench(rounds: number, room: number, log: (line: string) => void): Promise<CaseResult[]> {
@@ -179,7 +182,7 @@ export async function microBench(rounds: number, room: number, log: (line: strin
 
   async function run(test: Case, program: ProgramName, repeat: number): Promise<number> {
     const state = {
-      template: frameOf(test),
+      template: frameOf(test, program),
       counter: 0n,
       actions: new Uint8Array(64),
       sizeSum: 0n,
@@ -187,7 +190,7 @@ export async function microBench(rounds: number, room: number, log: (line: strin
     };
     const shape = { frameSize: FRAME_SIZE, flowMask: test.flows - 1, ipv6: test.spec.to.includes(':') ? 1 : 0 };
     stateMap.set(bytesOf(0), BenchState.encode({ ...state, ...shape }), 0);
-    const { durationNs } = await wrapper.runMany(frameOf(test), null, repeat, false);
+    const { durationNs } = await wrapper.runMany(frameOf(test, program), null, repeat, false);
     const after = BenchState.decode(stateMap.get(bytesOf(0)) ?? new Uint8Array(BenchState.size));
     const actions = new BigUint64Array(after.actions.buffer);
     const action = program === 'min_tx' ? XDP.tx : XDP[test.action];

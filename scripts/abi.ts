@@ -139,6 +139,7 @@ function mapShape(variable: BtfType): MapShape {
     members.get(name)?.type_id ?? fail(`map "${variable.name}" has no __type(${name})`);
   const named = (id: number): string => {
     const { type } = resolve(id);
+    if (type.kind === 'ARRAY') return `${named(type.type_id ?? 0)}[${type.nr_elems}]`;
     return type.kind === 'STRUCT' ? type.name : `__u${sizeOf(id) * 8}`;
   };
   return {

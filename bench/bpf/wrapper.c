@@ -38,6 +38,24 @@ struct {
 	__type(value, struct bench_state);
 } bench SEC(".maps");
 
+/* The template, with a client of its own for each of the flows in turn. TEMPLATE_SIZE bytes must be there. */
+static __attribute__((always_inline)) inline void write_frame(struct bench_state *state, void *data)
+{
+	for (int word = 0; word < TEMPLATE_SIZE / 8; word++)
+		((__u64 *)data)[word] = state->template[word];
+	if (state->flow_mask) {
+		__u32 flow = (__u32)state->counter++ & state->flow_mask;
+		__u32 scattered = flow * 2654435761u;
+		__u16 port = 0x80 | scattered >> 25 | (scattered >> 8 & 0xff00);
+		__u8 *address = data + (state->ipv6 ? 35 : 27);
+
+		address[0] = flow >> 16;
+		address[1] = flow >> 8;
+		address[2] = flow;
+		*(__u16 *)(data + (state->ipv6 ? 54 : 34)) = port;
+	}
+}
+
 static __attribute__((noinline)) int run_under_test(struct xdp_md *ctx)
 {
 	int action = XDP_ABORTED;
@@ -57,19 +75,7 @@ int wrapper(struct xdp_md *ctx)
 
 	if (!state || data + TEMPLATE_SIZE > end)
 		return XDP_ABORTED;
-	for (int word = 0; word < TEMPLATE_SIZE / 8; word++)
-		((__u64 *)data)[word] = state->template[word];
-	if (state->flow_mask) {
-		__u32 flow = (__u32)state->counter++ & state->flow_mask;
-		__u32 scattered = flow * 2654435761u;
-		__u16 port = 0x80 | scattered >> 25 | (scattered >> 8 & 0xff00);
-		__u8 *address = data + (state->ipv6 ? 35 : 27);
-
-		address[0] = flow >> 16;
-		address[1] = flow >> 8;
-		address[2] = flow;
-		*(__u16 *)(data + (state->ipv6 ? 54 : 34)) = port;
-	}
+	write_frame(state, data);
 
 	int action = run_under_test(ctx);
 	__u32 size = ctx->data_end - ctx->data;
@@ -80,6 +86,35 @@ int wrapper(struct xdp_md *ctx)
 		state->restore_failures++;
 	state->actions[action & 7]++;
 	return action;
+}
+
+/*
+ * Run with live frames, whose pages come back as they were left: each is written anew. XDP_TX sends it out
+ * of the interface the run names.
+ */
+SEC("xdp.frags")
+int generate(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct bench_state *state = bpf_map_lookup_elem(&bench, &(__u32){0});
+
+	if (!state || data + TEMPLATE_SIZE > end)
+		return XDP_ABORTED;
+	write_frame(state, data);
+	return XDP_TX;
+}
+
+/* Where they end. */
+SEC("xdp.frags")
+int sink(struct xdp_md *ctx)
+{
+	struct bench_state *state = bpf_map_lookup_elem(&bench, &(__u32){0});
+
+	if (state) {
+		state->size_sum += ctx->data_end - ctx->data;
+		state->actions[XDP_DROP]++;
+	}
+	return XDP_DROP;
 }
 
 char _license[] SEC("license") = "GPL";

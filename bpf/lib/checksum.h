@@ -81,41 +81,39 @@ __noinline __u32 sum_bytes(struct xdp_md *ctx, __u32 offset, __u32 size)
 
 /*
  * Of the whole IP packet, without a pass over it where its own checksums tell: an IPv4 header adds up to 0,
- * and so do TCP, UDP and ICMPv6 with their pseudo headers.
+ * and so do TCP, UDP and ICMPv6 with their pseudo headers. `protocol` 0: it has no checksum of its own. A
+ * function with plain arguments: inlined, it would have the verifier follow every packet once for each place
+ * its headers may have.
  */
-static __always_inline __u32 sum_packet(struct xdp_md *ctx, const struct packet *pkt)
+__noinline __u32 sum_packet(struct xdp_md *ctx, __u32 l2_size, __u32 l4_offset, __u32 packet_size,
+			    __u32 protocol)
 {
 	void *start = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	void *ip = start + (pkt->l2_size & 0x1f);
-	__u32 size = pkt->size - pkt->l4_offset;
-	__u32 offset = pkt->l4_offset;
-	bool v6 = pkt->to.family == FAMILY_IPV6;
+	__be16 *words = start + (l2_size & 0x1f);
+	__u32 size = packet_size - l4_offset;
 
-	/* One of several fragments has no checksum of its own; behind extension headers their bytes count
-	 * too. */
-	if (pkt->fragment || (v6 && offset != sizeof(struct ipv6hdr)))
-		return sum_bytes(ctx, pkt->l2_size, pkt->size);
-	if (pkt->to.protocol == IPPROTO_UDP) {
-		struct udphdr *udp = ip + (offset & 0xff);
+	if ((void *)(words + sizeof(struct iphdr) / 2) > end)
+		return 0;
+	bool v6 = *(__u8 *)words >> 4 == 6;
+
+	/* Behind extension headers their bytes count too. */
+	if (!protocol || (v6 && l4_offset != sizeof(struct ipv6hdr)))
+		return sum_bytes(ctx, l2_size, packet_size);
+	if (protocol == IPPROTO_UDP) {
+		struct udphdr *udp = (void *)words + (l4_offset & 0xff);
 
 		if ((void *)(udp + 1) > end || !udp->check || bpf_ntohs(udp->len) != size)
-			return sum_bytes(ctx, pkt->l2_size, pkt->size);
+			return sum_bytes(ctx, l2_size, packet_size);
 	}
-	if (!v6) {
-		if (pkt->to.protocol == IPPROTO_ICMP)
-			return 0;
-		__u32 pseudo = ((__u32)pkt->from[0] & 0xffff) + ((__u32)pkt->from[0] >> 16) +
-			       ((__u32)pkt->to.address[0] & 0xffff) + ((__u32)pkt->to.address[0] >> 16) +
-			       bpf_htons(pkt->to.protocol) + bpf_htons(size);
-		return (__u16)~fold_once(fold_once(pseudo));
-	}
+	__u32 pseudo = bpf_htons(protocol) + bpf_htons(size);
 	/* The addresses are in the header and, negative, in what follows. */
-	__be16 *words = ip;
-	if ((void *)(words + 4) > end)
+	if (v6)
+		return words[0] + words[1] + words[2] + words[3] + (__u16)~fold_once(pseudo);
+	if (protocol == IPPROTO_ICMP)
 		return 0;
-	__u32 pseudo = bpf_htons(pkt->to.protocol) + bpf_htons(size);
-	return words[0] + words[1] + words[2] + words[3] + (__u16)~fold_once(pseudo);
+	pseudo += words[6] + words[7] + words[8] + words[9];
+	return (__u16)~fold_once(fold_once(pseudo));
 }
 
 #endif

@@ -116,7 +116,12 @@ static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct p
 	bool gue = flags & SERVICE_GUE;
 	__u32 payload = pkt->size + (gue ? sizeof(struct udphdr) : 0);
 	__u8 protocol = pkt->to.family == FAMILY_IPV6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
-	__u32 inner = gue ? sum_packet(ctx, pkt) : 0;
+	__u32 inner = 0;
+
+	/* One of several fragments has no checksum of its own. */
+	if (gue)
+		inner = sum_packet(ctx, pkt->l2_size, pkt->l4_offset, pkt->size,
+				   pkt->fragment ? 0 : pkt->to.protocol);
 
 	if (!make_room(ctx, pkt, sizeof(struct ipv6hdr) + (gue ? sizeof(struct udphdr) : 0)))
 		return REASON_NO_HEADROOM;
@@ -152,16 +157,21 @@ static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct p
 static __always_inline enum reason encap_l2(struct xdp_md *ctx, const struct packet *pkt,
 					    const struct backend *to)
 {
-	if (pkt->l2_size != sizeof(struct ethhdr) && !make_room(ctx, pkt, 0))
-		return REASON_NO_HEADROOM;
-
-	void *end = (void *)(long)ctx->data_end;
+	__be16 type = pkt->to.family == FAMILY_IPV6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	struct ethhdr *eth = (void *)(long)ctx->data;
 
-	if ((void *)(eth + 1) > end)
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
 		return REASON_INTERNAL;
+	/* It has tags. The frame is asked, not l2_size: see sum_packet. */
+	if (eth->h_proto != type) {
+		if (!make_room(ctx, pkt, 0))
+			return REASON_NO_HEADROOM;
+		eth = (void *)(long)ctx->data;
+		if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+			return REASON_INTERNAL;
+		eth->h_proto = type;
+	}
 	write_macs(eth, to);
-	eth->h_proto = pkt->to.family == FAMILY_IPV6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	return REASON_FORWARDED;
 }
 

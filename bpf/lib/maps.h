@@ -106,12 +106,15 @@ struct {
 	__uint(max_entries, 16 * REASON_COUNT);
 } outcomes SEC(".maps");
 
-/* Packets to a VIP that were not forwarded, by service number (0: service not known) and reason. */
+/*
+ * Packets to a VIP that were not forwarded, by service number (0: service not known) and reason. One entry
+ * for all reasons: the kernel allocates each entry on its own, a microsecond apiece when the node starts.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, 4096 * REASON_COUNT);
+	__type(value, __u64[REASON_COUNT]);
+	__uint(max_entries, 4096);
 } service_outcomes SEC(".maps");
 
 /* New-flow budget by service number. Written on a miss; read by nobody else. */
@@ -142,8 +145,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, 4096 * TALLY_COUNT);
+	__type(value, __u64[TALLY_COUNT]);
+	__uint(max_entries, 4096);
 } tallies SEC(".maps");
 
 /* By service number. Written by the reconciler (mmap) before the service; read where a flag of the service

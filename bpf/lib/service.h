@@ -58,15 +58,23 @@ static __always_inline bool service_find(const struct service_key *key, struct s
 	return false;
 }
 
+/* The service of all ports of an address as one u64, 0: none. Apart, since few packets want it. */
+__noinline __u64 service_any_port(__be64 first, __be64 second, __u32 protocol, __u32 family)
+{
+	struct service_key key = {.address = {first, second}, .protocol = protocol, .family = family};
+	struct service found;
+
+	return service_find(&key, &found) ? *(__u64 *)&found : 0;
+}
+
 /* The service of the packet's address, port and protocol, or that of all ports of its address. */
 static __always_inline bool service_of(const struct packet *pkt, struct service *found)
 {
 	if (service_find(&pkt->to, found))
 		return true;
-	struct service_key key = pkt->to;
-
-	key.port = 0;
-	return service_find(&key, found);
+	*(__u64 *)found =
+		service_any_port(pkt->to.address[0], pkt->to.address[1], pkt->to.protocol, pkt->to.family);
+	return *(__u64 *)found;
 }
 
 /* Whether any service has the packet's address. */

@@ -391,10 +391,10 @@ export const MapShape = {
   counters: { type: 6, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 0 },
   counters_base: { type: 2, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 1024 },
   outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 336, flags: 0 },
-  service_outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 86016, flags: 0 },
+  service_outcomes: { type: 6, keySize: 4, valueSize: 168, maxEntries: 4096, flags: 0 },
   flow_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
   flow_table_stats: { type: 6, keySize: 4, valueSize: 40, maxEntries: 1, flags: 0 },
-  tallies: { type: 6, keySize: 4, valueSize: 8, maxEntries: 24576, flags: 0 },
+  tallies: { type: 6, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 0 },
   fragments: { type: 9, keySize: 40, valueSize: 16, maxEntries: 16384, flags: 0 },
 } as const;
 

@@ -104,28 +104,24 @@ function readU64(map: NativeMap, index: number): number {
 
 /** Packets not forwarded, at service number x Reason.COUNT + reason; number 0: no service was known. */
 export function readServiceOutcomes(maps: Maps): Promise<Float64Array> {
-  return sumPerCpu(maps.handle.service_outcomes, 1, maps.cpus);
+  return sumPerCpu(maps.handle.service_outcomes, Reason.COUNT, maps.cpus);
 }
 
 /** Zeroes the counts of a service number before it is given out. */
 export function clearServiceOutcomes(maps: Maps, service: number): void {
   const map = maps.handle.service_outcomes;
-  for (let reason = 0; reason < Reason.COUNT; reason++) {
-    map.set(u32Key(service * Reason.COUNT + reason), new Uint8Array(map.slotSize), 0);
-  }
+  map.set(u32Key(service), new Uint8Array(map.slotSize), 0);
 }
 
 /** What else happened to packets, at service number x Tally.COUNT + tally. */
 export function readTallies(maps: Maps): Promise<Float64Array> {
-  return sumPerCpu(maps.handle.tallies, 1, maps.cpus);
+  return sumPerCpu(maps.handle.tallies, Tally.COUNT, maps.cpus);
 }
 
 /** Zeroes the tallies of a service number before it is given out. */
 export function clearTallies(maps: Maps, service: number): void {
   const map = maps.handle.tallies;
-  for (let tally = 0; tally < Tally.COUNT; tally++) {
-    map.set(u32Key(service * Tally.COUNT + tally), new Uint8Array(map.slotSize), 0);
-  }
+  map.set(u32Key(service), new Uint8Array(map.slotSize), 0);
 }
 
 export type FlowTableStats = Readonly<Record<keyof FlowStats, number>>;

@@ -96,15 +96,10 @@ export function readCounts(maps: Maps, world: World): Counts {
   const note = (name: string, value: number): void => void (value !== 0 && counts.set(name, value));
   const numbers = [0, ...[...world.services.values()].map(({ number }) => number)];
   for (const number of numbers) {
-    for (const [reason, name] of REASON_NAMES.entries()) {
-      note(
-        `service ${number}: ${name}`,
-        perCpu(maps.handle.service_outcomes, number * Reason.COUNT + reason, 1)[0] ?? 0,
-      );
-    }
-    for (const [tally, name] of TALLY_NAMES.entries()) {
-      note(`service ${number}: ${name}`, perCpu(maps.handle.tallies, number * Tally.COUNT + tally, 1)[0] ?? 0);
-    }
+    const ends = perCpu(maps.handle.service_outcomes, number, Reason.COUNT);
+    for (const [reason, name] of REASON_NAMES.entries()) note(`service ${number}: ${name}`, ends[reason] ?? 0);
+    const tallies = perCpu(maps.handle.tallies, number, Tally.COUNT);
+    for (const [tally, name] of TALLY_NAMES.entries()) note(`service ${number}: ${name}`, tallies[tally] ?? 0);
   }
   for (const { countersStart } of world.services.values()) {
     for (let slot = 0; slot < 8; slot++) {
