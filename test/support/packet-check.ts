@@ -32,9 +32,9 @@ function sums(map: NativeMap, first: number, count: number, words: number): numb
 function read({ maps: { handle } }: PacketPath, service: number): Map<string, number> {
   const counts = new Map<string, number>();
   for (const number of new Set([0, service])) {
-    const told = sums(handle.service_outcomes, number * Reason.COUNT, Reason.COUNT, 1);
+    const told = sums(handle.service_outcomes, number, 1, Reason.COUNT);
     for (const [reason, count] of told.entries()) counts.set(`${number}/${REASON_NAMES[reason]}`, count);
-    const tallies = sums(handle.tallies, number * Tally.COUNT, Tally.COUNT, 1);
+    const tallies = sums(handle.tallies, number, 1, Tally.COUNT);
     for (const [tally, count] of tallies.entries()) counts.set(`${number}/${TALLY_NAMES[tally]}`, count);
   }
   const [first, entries] = service < FIRST_DECLARED ? [0, COUNTERS] : [countersOf(service), SLOTS];
