@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { type NativeMap, type NativeObject, type NativeProgram, native } from '../src/dataplane/native.js';
 import { openPacketPath, type PacketPath } from '../test/support/packet-path.js';
 import { type PacketSpec, packet, TCP } from '../test/support/packets.js';
+import { FEATURES, type Feature } from './feature-cases.js';
 import { BenchState } from './wrapper.gen.js';
 
 const FLOORS = ['min_tx', 'min_encap', 'min_lb_ct'] as const;
@@ -15,6 +16,8 @@ interface Case {
   readonly name: string;
   readonly flows: number;
   readonly spec: PacketSpec;
+  /** Instead of what `spec` says, with what it needs. */
+  readonly feature?: Feature;
   readonly programs: readonly ProgramName[];
   readonly action: 'tx' | 'pass';
   /** ServiceFlag bits the program is loaded with; 0 when left out, as the daemon does for such services. */
@@ -58,6 +61,28 @@ const CASES: readonly Case[] = [
   },
 ];
 
+const FEATURE_CASES = FEATURES.map(
+  (feature): Case => ({
+    name: feature.name,
+    flows: 1,
+    spec: IPV4_TCP,
+    feature,
+    features: feature.flags,
+    programs: ['min_tx', 'xdp_lb'],
+    action: 'tx',
+  }),
+);
+const ALL_FEATURES: Case = {
+  name: 'tcp4_all_on',
+  flows: 1,
+  spec: IPV4_TCP,
+  programs: PROGRAMS,
+  action: 'tx',
+  features: 0xffff,
+};
+const ALL_CASES: readonly Case[] = [...CASES, ALL_FEATURES, ...FEATURE_CASES];
+const frameOf = ({ feature, spec }: Case): Buffer => feature?.frame ?? packet(spec);
+
 const bytesOf = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
 const benchObject = (name: string): string =>
   fileURLToPath(new URL(`../../build/bench/${name}.bpf.o`, import.meta.url));
@@ -66,10 +91,15 @@ const benchObject = (name: string): string =>
 async function openBalancer(test: Case, room: number): Promise<PacketPath> {
   // Half a million flows would take eight seconds to begin within the default budget: only the flood runs with it.
   const newFlowsPerSecond = test.name === 'syn_flood' ? DEFAULT_BUDGET : 1e9;
-  const path = await openPacketPath({ flowsPerCpu: room, newFlowsPerSecond, features: test.features ?? 0 });
+  const path = await openPacketPath({
+    flowsPerCpu: room,
+    newFlowsPerSecond,
+    features: test.features ?? 0,
+    icmpPerSecond: 1e9,
+  });
   const owners = Uint16Array.from({ length: 65537 }, (_, row) => 1 + (row % 8));
   for (let number = 1; number <= 8; number++) {
-    path.backend(number, `10.9.0.${20 + number}`, 1, number);
+    path.backend(number, `10.9.0.${20 + number}`, 1, number, { onLink: true });
     path.backend(8 + number, `fd00:9::${20 + number}`, 2, number);
   }
   path.ring(1, 0, owners);
@@ -78,9 +108,11 @@ async function openBalancer(test: Case, room: number): Promise<PacketPath> {
     65537,
     owners.map((number) => 8 + number),
   );
-  path.service(1, VIP4, 80, 'tcp', 1, 0);
-  path.service(2, VIP4, 80, 'udp', 1, 16);
+  const flags = test.feature?.flags ?? 0;
+  path.service(1, VIP4, 80, 'tcp', 1, 0, flags);
+  path.service(2, VIP4, 80, 'udp', 1, 16, flags);
   path.service(3, VIP6, 80, 'tcp', 2, 32);
+  await test.feature?.prepare?.(path);
   return path;
 }
 
@@ -102,11 +134,13 @@ async function openFloors(): Promise<NativeObject> {
 }
 
 /** Runs one packet of the case through the program and looks at what came out. */
-function checkOne({ name, spec, action }: Case, program: NativeProgram, programName: ProgramName): void {
-  const input = packet(spec);
+function checkOne(test: Case, program: NativeProgram, programName: ProgramName): void {
+  const { name, spec, action, feature } = test;
+  const input = frameOf(test);
   assert.equal(input.length, FRAME_SIZE, `${name}: frame size`);
   const out = program.run(input, null);
   assert.equal(out.retval, programName === 'min_tx' ? XDP.tx : XDP[action], `${name}: action of ${programName}`);
+  if (feature && programName === 'xdp_lb') return; // the packet tables look at what it becomes
   if (programName === 'min_tx' || action === 'pass') {
     assert.deepEqual(Buffer.from(out.data), input, `${name}: ${programName} leaves the frame as it was`);
     return;
@@ -120,8 +154,14 @@ function checkOne({ name, spec, action }: Case, program: NativeProgram, programN
   );
 }
 
-const grownBy = ({ spec, action }: Case, program: ProgramName): number =>
-  action === 'pass' || program === 'min_tx' ? 0 : spec.to.includes(':') ? 40 : 20;
+const grownBy = ({ spec, action, feature }: Case, program: ProgramName): number =>
+  feature && program === 'xdp_lb'
+    ? feature.grown
+    : action === 'pass' || program === 'min_tx'
+      ? 0
+      : spec.to.includes(':')
+        ? 40
+        : 20;
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 
@@ -129,7 +169,7 @@ const median = (values: readonly number[]): number => [...values].sort((a, b) =>
 export async function microBench(rounds: number, room: number, log: (line: string) => void): Promise<CaseResult[]> {
   const floors = await openFloors();
   const balancers = new Map<Case, PacketPath>();
-  for (const test of CASES) balancers.set(test, await openBalancer(test, room));
+  for (const test of ALL_CASES) balancers.set(test, await openBalancer(test, room));
   const wrapperObject = native.openObject(benchObject('wrapper'));
   await wrapperObject.load();
   const wrapper = wrapperObject.program('wrapper');
@@ -139,7 +179,7 @@ export async function microBench(rounds: number, room: number, log: (line: strin
 
   async function run(test: Case, program: ProgramName, repeat: number): Promise<number> {
     const state = {
-      template: packet(test.spec),
+      template: frameOf(test),
       counter: 0n,
       actions: new Uint8Array(64),
       sizeSum: 0n,
@@ -147,7 +187,7 @@ export async function microBench(rounds: number, room: number, log: (line: strin
     };
     const shape = { frameSize: FRAME_SIZE, flowMask: test.flows - 1, ipv6: test.spec.to.includes(':') ? 1 : 0 };
     stateMap.set(bytesOf(0), BenchState.encode({ ...state, ...shape }), 0);
-    const { durationNs } = await wrapper.runMany(packet(test.spec), null, repeat, false);
+    const { durationNs } = await wrapper.runMany(frameOf(test), null, repeat, false);
     const after = BenchState.decode(stateMap.get(bytesOf(0)) ?? new Uint8Array(BenchState.size));
     const actions = new BigUint64Array(after.actions.buffer);
     const action = program === 'min_tx' ? XDP.tx : XDP[test.action];
@@ -160,7 +200,7 @@ export async function microBench(rounds: number, room: number, log: (line: strin
 
   const taken = new Map<string, number[]>();
   for (let round = 0; round < rounds; round++) {
-    for (const test of CASES) {
+    for (const test of ALL_CASES) {
       // Two packets of each flow and it is established; afterwards a pass brings the tables back into the caches.
       const warm = test.name === 'syn_flood' ? REPEAT : Math.max((round === 0 ? 2 : 1) * test.flows, WARM_MIN);
       for (const name of test.programs) {
@@ -175,7 +215,7 @@ export async function microBench(rounds: number, room: number, log: (line: strin
     }
     log(`round ${round + 1} of ${rounds}`);
   }
-  const results = CASES.flatMap((test) => {
+  const results = ALL_CASES.flatMap((test) => {
     const floor = median(taken.get(`${test.name}/${test.flows}/min_tx`) ?? []);
     return test.programs.map((program) => {
       const values = taken.get(`${test.name}/${test.flows}/${program}`) ?? [];

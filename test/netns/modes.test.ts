@@ -8,6 +8,7 @@ import { startDriver } from '../../src/lab/drive.js';
 import { run } from '../../src/lab/netns.js';
 import { labServices } from '../../src/lab/objects.js';
 import { parseAddress } from '../../src/model/address.js';
+import { assertCarried, formOf } from '../support/forms.js';
 import { tracesOf } from '../support/lab.js';
 import { checksum, frame, ipv4Header, ipv6Header } from '../support/packets.js';
 import { never, openSender, openServedLab, type SendDatagrams, type ServedLab } from '../support/served-lab.js';
@@ -58,6 +59,40 @@ async function drive(): Promise<void> {
   }
 }
 
+/**
+ * Drives traffic in a mode: with flow memory, where flows the client's ports had before may stay with a backend of the other
+ * family, then without, where every packet has the one form.
+ */
+async function driveAs(forwarding: string, mixed: boolean): Promise<void> {
+  const to = (inside: 4 | 6, outside: 4 | 6) => formOf(lab, forwarding, inside, outside);
+  const either = (inside: 4 | 6) => `(${to(inside, 4)}) or (${to(inside, 6)})`;
+  await assertCarried(lab, drive, { 4: either(4), 6: either(6) });
+  await setAll(poolFor(forwarding, mixed), { flowMemory: false });
+  await assertCarried(lab, drive, { 4: to(4, mixed ? 6 : 4), 6: to(6, mixed ? 4 : 6) });
+  await setAll(poolFor(forwarding, mixed), { flowMemory: null });
+}
+
+/** The pool of the VIP's family or of the other. */
+const poolFor = (forwarding: string, mixed: boolean) => (family: 4 | 6) =>
+  `${forwarding === 'l2' ? 'link' : 'web'}${mixed === (family === 4) ? 6 : 4}`;
+
+/** Who answered each of `count` TCP connections of the client to this URL. */
+async function connections(family: 4 | 6, count: number, port = lab.topology.httpPort): Promise<string[]> {
+  const host = family === 4 ? lab.topology.vip4 : `[${lab.topology.vip6}]`;
+  const urls = Array.from({ length: count }, () => `http://${host}:${port}/`);
+  const answers = await lab.inClient('curl', '-gsSf', '--max-time', '10', '-H', 'connection: close', ...urls);
+  return answers
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).backend);
+}
+
+/** A value of the metrics, 0 when it is not there. */
+async function metric(sample: string): Promise<number> {
+  const lines = String((await lab.ask('GET', '/metrics')).body).split('\n');
+  return Number(lines.find((line) => line.startsWith(`${sample} `))?.slice(sample.length) ?? 0);
+}
+
 /** UDP flows of the client, each from a port of its own: who echoed each. */
 const flows = (family: 4 | 6, firstPort: number, count: number, more: { size?: number; count?: number } = {}) =>
   send(
@@ -80,24 +115,40 @@ async function dropped(reason: string): Promise<number> {
 for (const forwarding of ['ipip', 'gue'])
   for (const mixed of [false, true])
     test(`modes: ${forwarding} to backends of ${mixed ? 'the other' : 'the same'} family`, async () => {
-      await setAll((family) => (mixed === (family === 4) ? 'web6' : 'web4'), { forwarding });
-      await drive();
+      await setAll(poolFor(forwarding, mixed), { forwarding });
+      await driveAs(forwarding, mixed);
     });
 
 test('modes: l2', async () => {
-  await setAll((family) => `link${family}`, { forwarding: 'l2' });
-  await drive();
+  await setAll(poolFor('l2', false), { forwarding: 'l2' });
+  await driveAs('l2', false);
   await setAll((family) => `web${family}`, reset);
 });
 
-test('modes: a service of all ports', async () => {
-  for (const [service, family] of [
-    ['echo4', 4],
-    ['echo6', 6],
-  ] as const) {
-    await set(service, { port: 0 });
-    assert.equal((await flows(family, 20_000, 10)).length, 10);
-    await set(service, { port: lab.topology.echoPort });
+test('modes: a service of all ports takes two of them, of TCP and UDP', async () => {
+  const { backends, vip4, vip6, echoPort, httpPort } = lab.topology;
+  const [otherHttp, otherEcho] = [8_080, 5_301];
+  const servers = await Promise.all(
+    backends.map(({ namespace, name: backend }) =>
+      startInside(namespace, 'echo-server.js', [backend, `${otherHttp}`, `${otherEcho}`, vip4, vip6]),
+    ),
+  );
+  try {
+    const sendOther = await openSender({ ...lab, topology: { ...lab.topology, echoPort: otherEcho } });
+    for (const family of [4, 6] as const) {
+      const flow = { from: CLIENT[family], to: family === 4 ? vip4 : vip6, size: 20, count: 1 };
+      await assert.rejects(sendOther([{ ...flow, fromPort: 20_000 }]), /no echo|REFUSED/i);
+      await set(`echo${family}`, { port: 0 });
+      await set(`http${family}`, { port: 0 });
+      assert.equal((await flows(family, 20_100, 10)).length, 10);
+      const more = Array.from({ length: 10 }, (_, at) => ({ ...flow, fromPort: 20_200 + at }));
+      assert.equal((await sendOther(more)).flat().length, 10);
+      for (const port of [httpPort, otherHttp]) assert.equal((await connections(family, 10, port)).length, 10);
+      await set(`echo${family}`, { port: echoPort });
+      await set(`http${family}`, { port: httpPort });
+    }
+  } finally {
+    await Promise.all(servers.map((server) => stopChild(server, 1_000)));
   }
 });
 
@@ -110,11 +161,23 @@ test('modes: affinity to the source: one backend for all connections of a client
     await set(service, { affinity: 'source', affinityPrefix: { ipv4: 24, ipv6: 64 } });
     assert.equal(new Set((await flows(family, 22_000, 30)).flat()).size, 1);
     await set(service, { affinity: 'flow', affinityPrefix: null });
+    assert.ok(new Set(await connections(family, 30)).size > 1, 'by the flow there are several');
+    await set(`http${family}`, { affinity: 'source', affinityPrefix: { ipv4: 24, ipv6: 64 } });
+    assert.equal(new Set(await connections(family, 30)).size, 1);
+    await set(`http${family}`, { affinity: 'flow', affinityPrefix: null });
   }
 });
 
 test('modes: without flow memory', async () => {
+  const remembered = async (ports: RegExp) => {
+    const { items } = (await lab.api('GET', '/api/v1/flows?limit=1000')) as { items: { client: string }[] };
+    return items.filter(({ client }) => ports.test(client)).length;
+  };
+  for (const family of [4, 6] as const) await flows(family, 31_000, 5);
+  assert.equal(await remembered(/:3100\d$/), 10);
   await setAll((family) => `web${family}`, { flowMemory: false });
+  for (const family of [4, 6] as const) await flows(family, 31_010, 5);
+  assert.equal(await remembered(/:3101\d$/), 0);
   await drive();
   await setAll((family) => `web${family}`, reset);
 });
@@ -138,61 +201,85 @@ test('modes: deny and allow lists', async () => {
   }
 });
 
-test('modes: a rate limit lets the burst pass and no more', async () => {
-  await set('echo4', { rateLimit: { packetsPerSecond: 1, burst: 10 } });
-  const before = await dropped('rate_limited');
-  assert.equal((await flows(4, 24_000, 10)).length, 10);
-  await assert.rejects(flows(4, 24_100, 10), /no echo/);
-  assert.ok((await dropped('rate_limited')) - before >= 5);
-  await set('echo4', { rateLimit: null });
-  assert.equal((await flows(4, 24_200, 20)).length, 20);
-});
+for (const family of [4, 6] as const)
+  test(`modes: a rate limit lets the burst pass and no more, IPv${family}`, async () => {
+    const service = `echo${family}`;
+    const limited = () => dropped('rate_limited');
+    const before = await limited();
+    await set(service, { rateLimit: { packetsPerSecond: 100_000, burst: 1_000 } });
+    assert.equal((await flows(family, 24_300, 5, { count: 40 })).length, 5);
+    await set(service, { rateLimit: { packetsPerSecond: 1, burst: 10 } });
+    assert.equal((await flows(family, 24_000, 10)).length, 10);
+    assert.equal(await limited(), before, 'below the rate nothing is dropped');
+    await assert.rejects(flows(family, 24_100, 10), /no echo/);
+    assert.ok((await limited()) - before >= 5);
+    await set(service, { rateLimit: null });
+    assert.equal((await flows(family, 24_200, 20)).length, 20);
+  });
 
-test('modes: QUIC goes by connection ID, whatever the port it comes from', async () => {
-  const serverIds = (config: number) =>
-    lab.topology.backends.map((one, at) => ({
-      name: one.name,
-      address: one.address4,
-      serverIds: [{ config, id: `aa0${at}` }, ...(config === 0 ? [] : [{ config: 0, id: `bb${at}0cc` }])],
-    }));
-  await lab.api('PUT', '/api/v1/pools/quic?wait=applied', { backends: serverIds(2) });
-  await set('echo4', { pool: 'quic', affinity: 'quic-cid' });
-  for (const [at, { name: backend }] of lab.topology.backends.entries()) {
-    for (const id of [`40aa0${at}`, `00bb${at}0cc`]) {
-      // Short headers: 0x40, then the connection ID; config 2 and, before the rotation, config 0.
-      const answers = await quic(`40${id}`.padEnd(40, '7'), 25_000 + at * 100, 8);
-      assert.deepEqual(new Set(answers), new Set([backend]), `${id}: ${answers}`);
+for (const family of [4, 6] as const)
+  test(`modes: QUIC goes by connection ID, whatever the port it comes from, IPv${family}`, async () => {
+    const serverIds = (config: number) =>
+      lab.topology.backends.map((one, at) => ({
+        name: one.name,
+        address: family === 4 ? one.address4 : one.address6,
+        serverIds: [{ config, id: `aa0${at}` }, ...(config === 0 ? [] : [{ config: 0, id: `bb${at}0cc` }])],
+      }));
+    await lab.api('PUT', `/api/v1/pools/quic${family}?wait=applied`, { backends: serverIds(2) });
+    await set(`echo${family}`, { pool: `quic${family}`, affinity: 'quic-cid' });
+    for (const [at, { name: backend }] of lab.topology.backends.entries()) {
+      for (const id of [`40aa0${at}`, `00bb${at}0cc`]) {
+        // Short headers: 0x40, then the connection ID; config 2 and, before the rotation, config 0.
+        // The same ports for every ID: what they were used for before must not matter.
+        const answers = await quic(family, `40${id}`.padEnd(40, '7'), 25_000, 8);
+        assert.deepEqual(new Set(answers), new Set([backend]), `${id}: ${answers}`);
+      }
     }
-  }
-  const initial = await quic(`c00000000108${'40aa00'.padEnd(16, '1')}00`.padEnd(80, '0'), 26_000, 30);
-  assert.ok(new Set(initial).size > 1, 'an Initial goes by its flow');
-  const text = String((await lab.ask('GET', '/metrics')).body);
-  for (const [kind, count] of [
-    ['routed', 8 * 2 * lab.topology.backends.length],
-    ['initial', 30],
-  ] as const)
-    assert.match(text, new RegExp(`^fairlead_quic_total\\{service="echo4",kind="${kind}"\\} ${count}$`, 'm'));
-  await set('echo4', { pool: 'web4', affinity: 'flow' });
-});
+    const initial = await quic(family, `c00000000108${'40aa00'.padEnd(16, '1')}00`.padEnd(80, '0'), 26_000, 30);
+    assert.ok(new Set(initial).size > 1, 'an Initial goes by its flow');
+    const text = String((await lab.ask('GET', '/metrics')).body);
+    for (const [kind, count] of [
+      ['routed', 8 * 2 * lab.topology.backends.length],
+      ['initial', 30],
+    ] as const)
+      assert.match(text, new RegExp(`^fairlead_quic_total\\{service="echo${family}",kind="${kind}"\\} ${count}$`, 'm'));
+    await set(`echo${family}`, { pool: `web${family}`, affinity: 'flow' });
+  });
 
 /** Sends this payload once from each of `count` ports: the backends that echoed it. */
-async function quic(payload: string, firstPort: number, count: number): Promise<string[]> {
+async function quic(family: 4 | 6, payload: string, firstPort: number, count: number): Promise<string[]> {
   const ports = Array.from({ length: count }, (_, at) => firstPort + at);
   const script = `
     const dgram = require('node:dgram');
     Promise.all(${JSON.stringify(ports)}.map((port) => new Promise((resolve, reject) => {
-      const socket = dgram.createSocket('udp4');
+      const socket = dgram.createSocket('udp${family}');
       setTimeout(reject, 3000, new Error('no echo')).unref();
       socket.on('message', (m) => { socket.close(); resolve(m.subarray(0, m.indexOf(' ')).toString()); });
-      socket.bind(port, () => socket.send(Buffer.from('${payload}', 'hex'), ${lab.topology.echoPort}, '${lab.topology.vip4}'));
+      socket.bind(port, () => socket.send(Buffer.from('${payload}', 'hex'), ${lab.topology.echoPort}, '${family === 4 ? lab.topology.vip4 : lab.topology.vip6}'));
     }))).then((all) => console.log(all.join(' ')));`;
   return (await lab.inClient(process.execPath, '-e', script)).trim().split(' ');
 }
 
 test('modes: the balancer answers pings to its VIPs', async () => {
+  const answered = () => metric('fairlead_icmp_total{kind="echo_answered"}');
+  const before = await answered();
   for (const vip of [lab.topology.vip4, lab.topology.vip6])
     for (const size of ['56', '1400'])
       assert.match(await lab.inClient('ping', '-n', '-c', '5', '-i', '0.05', '-s', size, vip), / 5 received/);
+  assert.equal((await answered()) - before, 20);
+  for (const namespace of [lab.topology.lb, ...lab.topology.backends.map((one) => one.namespace)]) {
+    const text = await run('ip', [
+      'netns',
+      'exec',
+      namespace,
+      'nstat',
+      '-asz',
+      '--json',
+      'IcmpInEchos',
+      'Icmp6InEchos',
+    ]);
+    assert.deepEqual(JSON.parse(text).kernel, { IcmpInEchos: 0, Icmp6InEchos: 0 }, `no host answered: ${namespace}`);
+  }
 });
 
 for (const family of [4, 6] as const)
@@ -200,7 +287,10 @@ for (const family of [4, 6] as const)
     // The first may teach the client what fits (IPv6): it is not counted, and may get lost.
     if (family === 6) await flows(6, 27_000, 1, { size: 3_000 }).catch(() => null);
     assert.equal((await flows(family, 27_100, 10, { size: 3_000, count: DATAGRAMS / 10 })).length, 10);
+    const early = () => metric(`fairlead_fragments_total{service="echo${family}",kind="early"}`);
+    const before = await early();
     assert.equal(await shuffled(family), DATAGRAMS);
+    assert.equal((await early()) - before, DATAGRAMS, 'each datagram came with another than its first fragment ahead');
   });
 
 /** Sends datagrams whose last fragment comes first: how many were echoed. */
@@ -212,7 +302,8 @@ async function shuffled(family: 4 | 6): Promise<number> {
       'hex',
     );
   const macs = Buffer.concat([await macOf(router, 'client'), await macOf(client, 'eth0')]);
-  const localPort = 28_000;
+  // In turn: what came last between the two addresses went to another flow's backend.
+  const localPorts = Array.from({ length: 10 }, (_, at) => 28_000 + at);
   const vip = family === 4 ? vip4 : vip6;
   const payloads = Array.from({ length: DATAGRAMS }, (_, at) => Buffer.alloc(3_000, `${at},`));
   const datagrams = payloads.map((payload, at) => {
@@ -220,7 +311,7 @@ async function shuffled(family: 4 | 6): Promise<number> {
       family,
       CLIENT[family],
       vip,
-      udp(CLIENT[family], vip, localPort, echoPort, payload),
+      udp(CLIENT[family], vip, localPorts[at % 10] ?? 0, echoPort, payload),
       at + 1,
     );
     const order =
@@ -243,7 +334,7 @@ async function shuffled(family: 4 | 6): Promise<number> {
     const job: ShuffleJob = {
       relayPort,
       family,
-      localPort,
+      localPorts,
       datagrams,
       payloads: payloads.map((one) => one.toString('hex')),
     };
