@@ -120,8 +120,7 @@ export function startReconciler(
     await pause();
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
-    const visible = new Set([...have.services.values()].map((service) => service.value.number));
-    const { changed: prepared, clean } = await settings.write(snapshot, given, visible);
+    const { changed: prepared, clean } = await settings.write(snapshot, given);
     await setFeatures(featuresOf(snapshot));
     await apply(maps, steps, places);
     const cleaned = await clean();

@@ -186,14 +186,10 @@ async function setOf(list: Prefixes): Promise<ReadonlySet<string>> {
 
 export interface SettingsWriter {
   /**
-   * Before services appear: all that is wanted is there. `visible` are the numbers of the services packets see now. Resolves with
-   * whether that took a change, and with what is to run when no packet asks for the rest any more: it takes that away.
+   * Before services appear: all that is wanted is there. A list that an earlier owner of a number left is made the wanted one too.
+   * Resolves with whether that took a change, and with what is to run when no packet asks for the rest any more: it takes that away.
    */
-  write(
-    snapshot: Snapshot,
-    numbering: Numbering,
-    visible: ReadonlySet<number>,
-  ): Promise<{ readonly changed: boolean; clean(): Promise<boolean> }>;
+  write(snapshot: Snapshot, numbering: Numbering): Promise<{ readonly changed: boolean; clean(): Promise<boolean> }>;
 }
 
 /** What is in the kernel is remembered, and read again this often: a difference heals within it. */
@@ -265,7 +261,7 @@ export function openSettings(maps: Maps): SettingsWriter {
     [...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.FRAGMENTS);
 
   /** See SettingsWriter.write. */
-  async function prepare(want: Settings, sole: Aliases, visible: ReadonlySet<number>): Promise<boolean> {
+  async function prepare(want: Settings, sole: Aliases): Promise<boolean> {
     const pause = slices();
     let changed = false;
     for (const [number, value] of want.options) {
@@ -273,12 +269,6 @@ export function openSettings(maps: Maps): SettingsWriter {
     }
     for (const [list, prefixes] of want.lists) {
       changed = (await setList(list, prefixes)) || changed;
-    }
-    // Leftovers of a number's last owner.
-    for (const list of lists.keys()) {
-      if (want.lists.has(list) || visible.has(list >> 1)) continue;
-      await dropList(list);
-      changed = true;
     }
     for (const [key, number] of want.servers) {
       const turn = pause();
@@ -324,11 +314,11 @@ export function openSettings(maps: Maps): SettingsWriter {
   }
 
   return {
-    async write(snapshot, numbering, visible) {
+    async write(snapshot, numbering) {
       await read();
       const want = await wanted(snapshot, numbering);
       const sole = soleServices(snapshot, numbering);
-      return { changed: await prepare(want, sole, visible), clean: () => clean(want, sole) };
+      return { changed: await prepare(want, sole), clean: () => clean(want, sole) };
     },
   };
 }
