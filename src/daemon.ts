@@ -10,6 +10,7 @@ import { openFileStore } from './controlplane/file-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
+import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
@@ -28,11 +29,14 @@ function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
   return null;
 }
 
+const noSource = (family: 4 | 6): string =>
+  `no IPv${family} address to send from: set ${SOURCE_SETTING[family]} before a tunnel leads to an IPv${family} backend`;
+
 function dataplaneConfig(config: Config, snapshot: Snapshot, warn: (line: string) => void): DataplaneConfig {
   const source = config.tunnel.source ?? ownAddress(config, 'IPv4');
   const source6 = config.tunnel.source6 ?? ownAddress(config, 'IPv6');
-  if (source === null) warn('no IPv4 address to send from: set tunnel.source before making an IPv4 service');
-  if (source6 === null) warn('no IPv6 address to send from: set tunnel.source6 before making an IPv6 service');
+  if (source === null) warn(noSource(4));
+  if (source6 === null) warn(noSource(6));
   return {
     interfaces: config.interfaces,
     bpffs: config.bpffs,
@@ -93,7 +97,11 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
     if (error !== null && error !== lastError) log.error(error);
     lastError = error;
   });
-  const facts = nodeFacts({ name: config.node, version, startedAt: new Date() }, dataplane, reconciler, store);
+  const missing = ([4, 6] as const).filter((family) =>
+    settings[family === 4 ? 'tunnelSource' : 'tunnelSource6'].every((byte) => byte === 0),
+  );
+  const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
+  const facts = nodeFacts(identity, dataplane, reconciler, store);
   return { ...facts, metrics: openMetrics(facts) };
 }
 

@@ -9,7 +9,10 @@ const unknown = '-'; // the node has not applied the object
 
 export const serviceColumns: readonly Column<ShownService>[] = [
   { title: 'NAME', text: ({ name }) => name },
-  { title: 'ADDRESS', text: ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port}` },
+  {
+    title: 'ADDRESS',
+    text: ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port || '*'}`,
+  },
   { title: 'PROTOCOL', text: ({ protocol }) => protocol },
   { title: 'POOL', text: ({ pool }) => pool },
   number('FLOWS', (status) => `${status.flows}`),
@@ -46,7 +49,7 @@ export const backendColumns: readonly Column<ShownBackend>[] = [
     title: 'NEXT HOP',
     spare: true,
     text: ({ status }) => nextHopText(status),
-    colour: ({ status }) => (status?.nextHop.state === 'unresolved' ? 'red' : null),
+    colour: ({ status }) => (status !== null && status.nextHop.state !== 'resolved' ? 'red' : null),
   },
 ];
 
@@ -87,5 +90,6 @@ function liveCount(pool: ShownPool): number {
 function nextHopText(status: ShownBackend['status']): string {
   if (status === null) return unknown;
   const { state, interface: device, mac } = status.nextHop;
+  if (state === 'off_link') return 'off link: l2 cannot reach it';
   return state === 'resolved' ? [device, mac].filter((part) => part !== null).join(' ') : state;
 }

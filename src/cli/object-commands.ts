@@ -5,7 +5,7 @@ import { pathOf } from './client.js';
 import { backendColumns, poolColumns, serviceColumns } from './columns.js';
 import { integerOption, misused, withExamples } from './help.js';
 import type { Io } from './io.js';
-import { serviceBody, serviceOptions } from './service-flags.js';
+import { serviceBody, serviceLines, serviceOptions } from './service-flags.js';
 import { openSession, type Session } from './session.js';
 import { backendsOf, type ShownPool, type ShownService } from './shapes.js';
 import { type Column, formatTable } from './table.js';
@@ -19,7 +19,7 @@ interface Kind<T> {
   details(object: T, session: Session): readonly string[];
   readonly flags: readonly Option[];
   /** The fields that these options set. */
-  body(options: Record<string, unknown>): Record<string, unknown>;
+  body(options: Record<string, unknown>, io: Io): Promise<Record<string, unknown>>;
   readonly examples: { readonly put: readonly string[]; readonly name: string };
 }
 
@@ -32,7 +32,7 @@ export function objectCommands(program: Command, io: Io): void {
 const serviceKind: Kind<ShownService> = {
   noun: 'service',
   columns: serviceColumns,
-  details: () => [],
+  details: serviceLines,
   flags: [
     new Option('--address <ip>', 'the address clients connect to'),
     integerOption('--port <n>', 'the port clients connect to; 0: every port without a service of its own', 0, 65_535),
@@ -61,7 +61,7 @@ const poolKind: Kind<ShownPool> = {
       (text: string, before: readonly object[] | undefined) => [...(before ?? []), readBackendFlag(text)],
     ),
   ],
-  body: ({ backend }) => ({ backends: backend }),
+  body: async ({ backend }) => ({ backends: backend }),
   examples: {
     put: ['pools put web --backend b1=10.0.0.1 --backend b2=10.0.0.2@50', 'pools put -f web.yaml'],
     name: 'web',
@@ -109,7 +109,7 @@ function addKind<T>(program: Command, io: Io, kind: Kind<T>): void {
       const session = await openSession(io, command);
       const documents =
         options.file === undefined
-          ? [{ name: name ?? '', body: kind.body({ ...options }) }]
+          ? [{ name: name ?? '', body: await kind.body({ ...options }, io) }]
           : await documentsIn(io, options.file, name);
       await putAll(session, documents, options, {
         path: (each) => pathOf(plural, each),

@@ -2,6 +2,8 @@
 // The options of `services put` beyond where it listens and who answers.
 import { InvalidArgumentError, Option } from 'commander';
 import { integerOf } from './help.js';
+import type { Io } from './io.js';
+import type { ShownService } from './shapes.js';
 
 const repeated = (text: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), text];
 
@@ -19,13 +21,29 @@ export const serviceOptions: readonly Option[] = [
     (text: string) => integerOf(text, 1, 128),
   ),
   new Option('--no-flow-memory', 'remember no flow: the ring alone decides'),
-  new Option('--allow <prefix>', 'a source that may send; once for each').argParser(repeated),
-  new Option('--deny <prefix>', 'a source that may not send; once for each').argParser(repeated),
+  new Option('--allow <prefix|@file>', 'a source that may send; once for each, or a file of them').argParser(repeated),
+  new Option('--deny <prefix|@file>', 'a source that may not send; once for each, or a file of them').argParser(
+    repeated,
+  ),
   new Option('--rate-limit <packets[:burst]>', 'packets per second and source').argParser(rateLimit),
 ];
 
-/** The fields of a service that its options set. */
-export function serviceBody(options: Record<string, unknown>): Record<string, unknown> {
+/** The prefixes given, those of files (@PATH, @- is standard input) in their place: words, and comments from # to the end of a line. */
+async function prefixesOf(io: Io, given: unknown): Promise<string[] | undefined> {
+  if (given === undefined) return undefined;
+  const lists = (given as readonly string[]).map(async (each) => {
+    if (!each.startsWith('@')) return [each];
+    const text = await io.read(each.slice(1));
+    return text
+      .replaceAll(/#.*/g, '')
+      .split(/\s+/)
+      .filter((word) => word !== '');
+  });
+  return (await Promise.all(lists)).flat();
+}
+
+/** The fields of a service that its options set. Throws 'invalid' for a file that cannot be read. */
+export async function serviceBody(options: Record<string, unknown>, io: Io): Promise<Record<string, unknown>> {
   const { address, port, protocol, pool, forwarding, affinity, affinityPrefix, allow, deny, rateLimit, flowMemory } =
     options;
   const family = String(address).includes(':') ? 'ipv6' : 'ipv4';
@@ -38,8 +56,28 @@ export function serviceBody(options: Record<string, unknown>): Record<string, un
     affinity,
     affinityPrefix: affinityPrefix === undefined ? undefined : { [family]: affinityPrefix },
     flowMemory: flowMemory === false ? false : undefined,
-    allow,
-    deny,
+    allow: await prefixesOf(io, allow),
+    deny: await prefixesOf(io, deny),
     rateLimit,
   };
+}
+
+/** What a service has beyond its row in the table: a line for each option that is not at its default. */
+export function serviceLines(service: ShownService): readonly string[] {
+  const { forwarding, affinity, affinityPrefix, address, flowMemory, allow, deny, rateLimit } = service;
+  const bits = affinityPrefix?.[address.includes(':') ? 'ipv6' : 'ipv4'];
+  const list = (prefixes: readonly string[] | undefined): string | false =>
+    prefixes !== undefined &&
+    prefixes.length > 0 &&
+    `${prefixes.slice(0, 3).join(', ')}${prefixes.length > 3 ? ` and ${prefixes.length - 3} more` : ''}`;
+  const lines: [string, string | false | undefined][] = [
+    ['Forwarding', forwarding !== 'ipip' && forwarding],
+    ['Affinity', affinity !== 'flow' && `${affinity}${bits === undefined ? '' : ` /${bits}`}`],
+    ['Flow memory', flowMemory === false && 'none: the ring alone decides'],
+    ['Allow', list(allow)],
+    ['Deny', list(deny)],
+    ['Rate limit', rateLimit && `${rateLimit.packetsPerSecond} packets/s per source, burst ${rateLimit.burst}`],
+  ];
+  const shown = lines.filter(([, text]) => text);
+  return shown.length === 0 ? [] : ['', ...shown.map(([title, text]) => `${title.padEnd(11)}  ${text}`)];
 }

@@ -22,17 +22,20 @@ export type NextHops = ReadonlyMap<string, NextHop | null>;
 
 /** Whether rows may be given to this backend: asked for, and reachable; with `onLink`, without a router between. */
 export function isLive(backend: Backend, hops: NextHops, onLink = false): boolean {
-  const hop = hops.get(backend.address);
-  return backend.state === 'active' && backend.weight > 0 && hop != null && (hop.onLink || !onLink);
+  return backend.state === 'active' && backend.weight > 0 && isReachable(hops.get(backend.address), onLink);
 }
+
+/** Whether packets can be sent there; with `onLink`, without a router between. */
+export const isReachable = (hop: NextHop | null | undefined, onLink: boolean): boolean =>
+  hop != null && (hop.onLink || !onLink);
 
 /** Pools whose members must be on link: those of services that forward by MAC address. */
 export const onLinkPools = (snapshot: Snapshot): Set<string> =>
   new Set([...snapshot.services.values()].flatMap(({ value }) => (value.forwarding === 'l2' ? [value.pool] : [])));
 
 /** The share of the ring each backend should have, by name; the members that are not live have none. */
-export function wantedShares(pool: Pool, hops: NextHops): Map<string, number> {
-  const weights = pool.backends.map((backend) => (isLive(backend, hops) ? backend.weight : 0));
+export function wantedShares(pool: Pool, hops: NextHops, onLink = false): Map<string, number> {
+  const weights = pool.backends.map((backend) => (isLive(backend, hops, onLink) ? backend.weight : 0));
   const sum = weights.reduce((total, weight) => total + weight, 0);
   return new Map(pool.backends.map((backend, at) => [backend.name, sum === 0 ? 0 : (weights[at] ?? 0) / sum]));
 }

@@ -120,11 +120,10 @@ export function startReconciler(
     await pause();
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
-    const visible = new Set([...have.services.values()].map((service) => service.value.number));
-    const prepared = await settings.before(snapshot, given, visible);
+    const { changed: prepared, clean } = await settings.write(snapshot, given);
     await setFeatures(featuresOf(snapshot));
     await apply(maps, steps, places);
-    const cleaned = await settings.after(snapshot, given);
+    const cleaned = await clean();
     const healed = writeVipFilter(
       maps,
       [...want.services.values()].map((service) => service.key),

@@ -14,7 +14,8 @@ import { native } from '../dataplane/native.js';
 import { deleteService, readServices, writeService } from '../dataplane/services.js';
 import { addSources, listNumber, readSources, removeSources } from '../dataplane/sources.js';
 import { familyOf } from '../model/address.js';
-import type { Pool, Service, Snapshot } from '../model/objects.js';
+import { FairleadError } from '../model/errors.js';
+import type { Service, Snapshot } from '../model/objects.js';
 import { fragmentsKey, type KernelService, keyId, serviceKey, serviceKeyId } from './kernel-state.js';
 import type { Numbering, PoolNumbers, ServiceNumbers } from './numbering.js';
 import { slices } from './slices.js';
@@ -31,6 +32,38 @@ export function flagsOf(service: Service): number {
     (service.deny?.length ? ServiceFlag.DENY : 0) |
     (service.rateLimit ? ServiceFlag.RATE : 0)
   );
+}
+
+/**
+ * Throws 'full' unless lists and server IDs fit beside those the kernel holds for `now`. A list is changed by adding first, so the
+ * largest must fit once more.
+ */
+export function admitSettings(maps: Maps, now: Snapshot, next: Snapshot): void {
+  const refuse = (
+    count: number,
+    what: string,
+    { info }: { readonly info: { maxEntries: number } },
+    pointer: string,
+  ) => {
+    if (count <= info.maxEntries) return;
+    const detail = `${count} ${what} wanted, there is room for ${info.maxEntries}`;
+    throw new FairleadError('full', `the node is full: ${detail}`, [{ pointer, detail }]);
+  };
+  const lists = { 4: [0], 6: [0] };
+  for (const { value } of new Map([...now.services, ...next.services]).values()) {
+    for (const list of [value.allow, value.deny]) if (list?.length) lists[familyOf(value.address)].push(list.length);
+  }
+  for (const [family, map] of [
+    [4, maps.handle.sources4],
+    [6, maps.handle.sources6],
+  ] as const) {
+    const count = lists[family].reduce((sum, size) => sum + size, 0) + Math.max(...lists[family]);
+    refuse(count, `IPv${family} prefixes in lists (the longest once more, for a change)`, map, '');
+  }
+  let ids = 0;
+  for (const { value } of new Map([...now.pools, ...next.pools]).values())
+    for (const backend of value.backends) ids += backend.serverIds?.length ?? 0;
+  refuse(ids, 'server IDs', maps.handle.quic_servers, '/backends');
 }
 
 /** What the program must have for these services. */
@@ -56,19 +89,11 @@ function optionsOf(service: Service): ServiceOptions {
 
 const NO_IDS = new Uint8Array(QuicLengths.size);
 
-/** The server IDs of a pool: their lengths by config, and the keys of quic_servers in hex with their backend's number. */
-function serverIds(pool: Pool, poolNumber: number, numberOf: (address: string) => number) {
-  const length = new Uint8Array(QuicLengths.size);
-  const servers = new Map<string, number>();
-  for (const backend of pool.backends) {
-    for (const { config, id } of backend.serverIds ?? []) {
-      const bytes = Buffer.from(id, 'hex');
-      length[config] = bytes.length;
-      const key = { pool: poolNumber, config, length: bytes.length, id: Buffer.concat([bytes], 16) };
-      servers.set(Buffer.from(QuicKey.encode(key)).toString('hex'), numberOf(backend.address));
-    }
-  }
-  return { length, servers };
+/** A key of quic_servers in hex. */
+function serverKey(pool: number, config: number, id: string): string {
+  const bytes = Buffer.from(id, 'hex');
+  const key = { pool, config, length: bytes.length, id: Buffer.concat([bytes], 16) };
+  return Buffer.from(QuicKey.encode(key)).toString('hex');
 }
 
 /** What the table of services says of this one. */
@@ -77,8 +102,10 @@ export function serviceEntry(service: Service, numbers: ServiceNumbers, pool: Po
   return { number, pool: pool.number, countersStart, flags: flagsOf(service) };
 }
 
+type Aliases = ReadonlyMap<string, KernelService>;
+
 /** By its key in hex: whose fragments are that come early, where an address has one service of a protocol. */
-function soleServices(snapshot: Snapshot, numbering: Numbering): Map<string, KernelService> {
+function soleServices(snapshot: Snapshot, numbering: Numbering): Aliases {
   const sole = new Map<string, KernelService | null>();
   for (const { value: service } of snapshot.services.values()) {
     const numbers = numbering.services.get(serviceKeyId(service));
@@ -104,8 +131,9 @@ interface Settings {
   readonly lengths: Map<number, Uint8Array>;
 }
 
-function wanted(snapshot: Snapshot, numbering: Numbering): Settings {
+async function wanted(snapshot: Snapshot, numbering: Numbering): Promise<Settings> {
   const want: Settings = { options: new Map(), lists: new Map(), servers: new Map(), lengths: new Map() };
+  const pause = slices();
   for (const { value: service } of snapshot.services.values()) {
     const number = numbering.services.get(serviceKeyId(service))?.number;
     if (number === undefined) continue;
@@ -116,18 +144,52 @@ function wanted(snapshot: Snapshot, numbering: Numbering): Settings {
   for (const [name, { value: pool }] of snapshot.pools) {
     const numbers = numbering.pools.get(name);
     if (!numbers || !pool.backends.some((backend) => backend.serverIds?.length)) continue;
-    const ids = serverIds(pool, numbers.number, (address) => numbers.members.get(address)?.number ?? 0);
-    want.lengths.set(numbers.number, ids.length);
-    for (const [key, number] of ids.servers) want.servers.set(key, number);
+    const length = new Uint8Array(QuicLengths.size);
+    for (const backend of pool.backends) {
+      const number = numbers.members.get(backend.address)?.number ?? 0;
+      for (const { config, id } of backend.serverIds ?? []) {
+        length[config] = id.length / 2;
+        want.servers.set(serverKey(numbers.number, config, id), number);
+      }
+      const turn = pause();
+      if (turn) await turn;
+    }
+    want.lengths.set(numbers.number, length);
   }
   return want;
 }
 
+/** What `list` has and `without` has not. */
+async function difference(list: Prefixes, without: ReadonlySet<string>): Promise<string[]> {
+  if (without.size === 0) return [...list];
+  const pause = slices();
+  const rest: string[] = [];
+  for (const prefix of list) {
+    if (!without.has(prefix)) rest.push(prefix);
+    const turn = pause();
+    if (turn) await turn;
+  }
+  return rest;
+}
+
+async function setOf(list: Prefixes): Promise<ReadonlySet<string>> {
+  if (list instanceof Set) return list;
+  const pause = slices();
+  const all = new Set<string>();
+  for (const prefix of list) {
+    all.add(prefix);
+    const turn = pause();
+    if (turn) await turn;
+  }
+  return all;
+}
+
 export interface SettingsWriter {
-  /** Before services appear: all that is wanted is there. `visible` are the numbers of the services packets see now. */
-  before(snapshot: Snapshot, numbering: Numbering, visible: ReadonlySet<number>): Promise<boolean>;
-  /** When no packet asks for it any more: all else is gone. */
-  after(snapshot: Snapshot, numbering: Numbering): Promise<boolean>;
+  /**
+   * Before services appear: all that is wanted is there. A list that an earlier owner of a number left is made the wanted one too.
+   * Resolves with whether that took a change, and with what is to run when no packet asks for the rest any more: it takes that away.
+   */
+  write(snapshot: Snapshot, numbering: Numbering): Promise<{ readonly changed: boolean; clean(): Promise<boolean> }>;
 }
 
 /** What is in the kernel is remembered, and read again this often: a difference heals within it. */
@@ -155,7 +217,7 @@ export function openSettings(maps: Maps): SettingsWriter {
   }
 
   /** While a write is under way what the kernel holds is not known: a failure makes the next round read it. */
-  async function write(run: () => Promise<void>): Promise<void> {
+  async function writing(run: () => Promise<void>): Promise<void> {
     const known = readAt;
     readAt = Number.NEGATIVE_INFINITY;
     await run();
@@ -166,11 +228,9 @@ export function openSettings(maps: Maps): SettingsWriter {
   async function setList(list: number, prefixes: readonly string[]): Promise<boolean> {
     const have = lists.get(list);
     if (have === prefixes) return false;
-    const old = new Set(have);
-    const next = new Set(prefixes);
-    const more = prefixes.filter((prefix) => !old.has(prefix));
-    const less = [...old].filter((prefix) => !next.has(prefix));
-    await write(async () => {
+    const more = await difference(prefixes, await setOf(have ?? []));
+    const less = have ? await difference(have, await setOf(prefixes)) : [];
+    await writing(async () => {
       if (more.length > 0) await addSources(maps, list, more);
       if (less.length > 0) await removeSources(maps, list, less);
     });
@@ -180,7 +240,7 @@ export function openSettings(maps: Maps): SettingsWriter {
 
   async function dropList(list: number): Promise<void> {
     const have = [...(lists.get(list) ?? [])];
-    await write(() => removeSources(maps, list, have));
+    await writing(() => removeSources(maps, list, have));
     lists.delete(list);
   }
 
@@ -200,60 +260,65 @@ export function openSettings(maps: Maps): SettingsWriter {
   const aliases = (): [string, KernelService][] =>
     [...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.FRAGMENTS);
 
+  /** See SettingsWriter.write. */
+  async function prepare(want: Settings, sole: Aliases): Promise<boolean> {
+    const pause = slices();
+    let changed = false;
+    for (const [number, value] of want.options) {
+      changed = store(options, number * ServiceOptions.size, ServiceOptions.encode(value)) || changed;
+    }
+    for (const [list, prefixes] of want.lists) {
+      changed = (await setList(list, prefixes)) || changed;
+    }
+    for (const [key, number] of want.servers) {
+      const turn = pause();
+      if (turn) await turn;
+      if (servers.get(key) === number) continue;
+      maps.handle.quic_servers.set(Buffer.from(key, 'hex'), new Uint8Array(Uint32Array.of(number).buffer), 0);
+      servers.set(key, number);
+      changed = true;
+    }
+    for (const [id, { key, value }] of aliases()) {
+      if (sameValue(value, sole.get(id)?.value)) continue;
+      deleteService(maps, key);
+      changed = true;
+    }
+    for (const [pool, length] of want.lengths) changed = store(lengths, pool * QuicLengths.size, length) || changed;
+    return changed;
+  }
+
+  async function clean(want: Settings, sole: Aliases): Promise<boolean> {
+    const pause = slices();
+    const left = [...lists.keys()].filter((list) => !want.lists.has(list));
+    let changed = left.length > 0;
+    if (changed) await native.synchronize();
+    for (const list of left) await dropList(list);
+    for (const key of servers.keys()) {
+      const turn = pause();
+      if (turn) await turn;
+      if (want.servers.has(key)) continue;
+      maps.handle.quic_servers.delete(Buffer.from(key, 'hex'));
+      servers.delete(key);
+      changed = true;
+    }
+    for (let pool = 0; pool * QuicLengths.size < lengths.length; pool++) {
+      if (!want.lengths.has(pool)) changed = store(lengths, pool * QuicLengths.size, NO_IDS) || changed;
+    }
+    const have = new Map(aliases());
+    for (const [id, { key, value }] of sole) {
+      if (have.has(id)) continue;
+      writeService(maps, key, value);
+      changed = true;
+    }
+    return changed;
+  }
+
   return {
-    async before(snapshot, numbering, visible) {
+    async write(snapshot, numbering) {
       await read();
-      const want = wanted(snapshot, numbering);
-      let changed = false;
-      for (const [number, value] of want.options) {
-        changed = store(options, number * ServiceOptions.size, ServiceOptions.encode(value)) || changed;
-      }
-      for (const [list, prefixes] of want.lists) {
-        changed = (await setList(list, prefixes)) || changed;
-      }
-      // Leftovers of a number's last owner.
-      for (const list of lists.keys()) {
-        if (want.lists.has(list) || visible.has(list >> 1)) continue;
-        await dropList(list);
-        changed = true;
-      }
-      for (const [key, number] of want.servers) {
-        if (servers.get(key) === number) continue;
-        maps.handle.quic_servers.set(Buffer.from(key, 'hex'), new Uint8Array(Uint32Array.of(number).buffer), 0);
-        servers.set(key, number);
-        changed = true;
-      }
+      const want = await wanted(snapshot, numbering);
       const sole = soleServices(snapshot, numbering);
-      for (const [id, { key, value }] of aliases()) {
-        if (sameValue(value, sole.get(id)?.value)) continue;
-        deleteService(maps, key);
-        changed = true;
-      }
-      for (const [pool, length] of want.lengths) changed = store(lengths, pool * QuicLengths.size, length) || changed;
-      return changed;
-    },
-    async after(snapshot, numbering) {
-      const want = wanted(snapshot, numbering);
-      const left = [...lists.keys()].filter((list) => !want.lists.has(list));
-      let changed = left.length > 0;
-      if (changed) await native.synchronize();
-      for (const list of left) await dropList(list);
-      for (const key of servers.keys()) {
-        if (want.servers.has(key)) continue;
-        maps.handle.quic_servers.delete(Buffer.from(key, 'hex'));
-        servers.delete(key);
-        changed = true;
-      }
-      for (let pool = 0; pool * QuicLengths.size < lengths.length; pool++) {
-        if (!want.lengths.has(pool)) changed = store(lengths, pool * QuicLengths.size, NO_IDS) || changed;
-      }
-      const have = new Map(aliases());
-      for (const [id, { key, value }] of soleServices(snapshot, numbering)) {
-        if (have.has(id)) continue;
-        writeService(maps, key, value);
-        changed = true;
-      }
-      return changed;
+      return { changed: await prepare(want, sole), clean: () => clean(want, sole) };
     },
   };
 }

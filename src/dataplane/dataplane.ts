@@ -267,16 +267,19 @@ function featureSwaps(
     if ((features & ~loaded) === 0) return;
     const wider = { ...config, features: features | loaded };
     for (const { name, slot, mode } of interfaces) {
-      const object = await loadXdpLb(wider, slot, handle);
-      if (mode === 'native') allowSplit(object, native.interfaceIndex(name));
-      const program = object.program('xdp_lb');
-      object.close();
       const link = native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name)));
       try {
-        await link.update(program, null);
+        if (link.interfaceIndex === 0) continue; // it is gone, and what comes in by the others must not suffer
+        const object = await loadXdpLb(wider, slot, handle);
+        try {
+          if (mode === 'native') allowSplit(object, link.interfaceIndex);
+          const program = object.program('xdp_lb');
+          await link.update(program, null).finally(() => program.close());
+        } finally {
+          object.close();
+        }
       } finally {
         link.close();
-        program.close();
       }
     }
     loaded = wider.features;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The allow and deny lists of services: prefixes in two LPM tries, one for each family.
-import { addressBytes, familyOf, formatAddress } from '../model/address.js';
+import { familyOf, formatAddress } from '../model/address.js';
+import { writePrefix } from '../model/prefix.js';
 import { Source4Key, Source6Key } from './abi.gen.js';
 import type { Maps } from './maps.js';
 
@@ -12,12 +13,17 @@ const VALUE_SIZE = 4;
 
 const mapOf = (maps: Maps, v6: boolean) => (v6 ? maps.handle.sources6 : maps.handle.sources4);
 
-function keyOf(list: number, prefix: string): Uint8Array {
-  const [address = '', bits = ''] = prefix.split('/');
-  const bytes = addressBytes(address);
-  const prefixSize = LIST_BITS + Number(bits);
-  if (bytes.length === 16) return Source6Key.encode({ prefixSize, list, address: bytes });
-  return Source4Key.encode({ prefixSize, list, address: new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) });
+/** The keys of these prefixes, one after the other. */
+function keysOf(list: number, v6: boolean, prefixes: readonly string[]): Uint8Array {
+  const { size, field } = v6 ? Source6Key : Source4Key;
+  const keys = new Uint8Array(size * prefixes.length);
+  const view = new DataView(keys.buffer);
+  for (const [index, prefix] of prefixes.entries()) {
+    const at = index * size;
+    field.prefixSize.write(view, at, LIST_BITS + writePrefix(prefix, keys, at + field.address.offset));
+    field.list.write(view, at, list);
+  }
+  return keys;
 }
 
 /** Keys at a time: what is encoded in one turn of the event loop and written in one call off it. */
@@ -31,7 +37,7 @@ async function inBatches(
   const v6 = familyOf(prefixes[0] ?? '') === 6;
   for (let start = 0; start < prefixes.length; start += BATCH) {
     const part = prefixes.slice(start, start + BATCH);
-    await run(v6, part.length, Buffer.concat(part.map((prefix) => keyOf(list, prefix))));
+    await run(v6, part.length, keysOf(list, v6, part));
   }
 }
 

@@ -127,8 +127,10 @@ function at(root: unknown, pointer: string): unknown {
 function without(root: unknown, path: readonly string[]): unknown {
   const [token, ...rest] = path;
   if (token === undefined) return {};
-  if (Array.isArray(root))
-    return root.map((each, i) => (String(i) !== token ? each : rest.length === 0 ? undefined : without(each, rest)));
+  if (Array.isArray(root)) {
+    const at = Number(token);
+    return root.with(at, rest.length === 0 ? undefined : without(root[at], rest)); // arrays have 100,000 elements here
+  }
   if (!isRecord(root) || !(token in root)) return root;
   const { [token]: child, ...others } = root;
   return rest.length === 0 ? others : { ...others, [token]: without(child, rest) };

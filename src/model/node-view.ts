@@ -9,8 +9,9 @@ export interface BackendStatus {
   readonly packets: number;
   readonly bytes: number;
   readonly connections: number;
+  /** 'off_link': there is a router between, and a service with forwarding l2 uses the pool, so it takes nothing. */
   readonly nextHop: {
-    readonly state: 'resolved' | 'unresolved';
+    readonly state: 'resolved' | 'unresolved' | 'off_link';
     readonly interface: string | null;
     readonly mac: string | null;
   };

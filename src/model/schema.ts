@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { parseAddress, parsePrefix, whyNotPrefix, whyNotUnicast } from './address.js';
+import { parseAddress, whyNotUnicast } from './address.js';
 import { type Draft, defineFormat, type Reading, reader, Type } from './check.js';
+import type { FieldError } from './errors.js';
 import type { Backend, Pool, RateLimit, Service } from './objects.js';
+import { canonicalPrefixes } from './prefix.js';
 
 defineFormat('unicast-address', whyNotUnicast);
-defineFormat('prefix', whyNotPrefix);
 
 // Not strict about what follows: only what works today is here, anything else is refused as unknown.
 const closed = { additionalProperties: false };
@@ -19,8 +20,16 @@ const AddressText = Type.String({ format: 'unicast-address', description: 'an IP
 
 const RATE_MAX = 10_000_000;
 
+const PREFIXES_MAX = 100_000;
+/** Nobody reads more. */
+const PROBLEMS_MAX = 200;
+
+// What each of them says is checked by readService, which needs it in numbers anyway.
 const prefixes = (description: string) =>
-  Type.Array(Type.String({ format: 'prefix' }), { maxItems: 100_000, description });
+  Type.Array(Type.String({ description: 'an address, or a prefix such as 10.0.0.0/8' }), {
+    maxItems: PREFIXES_MAX,
+    description,
+  });
 
 /** Body of a backend. `name` may be left out where the path says it. */
 export const BackendBody = Type.Object(
@@ -110,14 +119,17 @@ const checkBackend = reader<Backend>(BackendBody);
 export function readService(input: unknown): Reading<Service> {
   const { draft, fields } = checkService(input);
   const { rateLimit, allow, deny, ...rest } = canonical(draft);
+  const wrong: FieldError[] = [];
+  const prefixesOf = (field: string, list: readonly (string | undefined)[]) =>
+    canonicalPrefixes(list, (at, detail) => wrong.push({ pointer: `/${field}/${at}`, detail }) < PROBLEMS_MAX);
   return {
     draft: {
       ...rest,
-      ...(allow && { allow: canonicalPrefixes(allow) }),
-      ...(deny && { deny: canonicalPrefixes(deny) }),
+      ...(allow && { allow: prefixesOf('allow', allow) }),
+      ...(deny && { deny: prefixesOf('deny', deny) }),
       ...(rateLimit && { rateLimit: withBurst(rateLimit) }),
     },
-    fields,
+    fields: [...fields, ...wrong],
   };
 }
 
@@ -137,10 +149,6 @@ export function readBackend(input: unknown): Reading<Backend> {
 function withBurst({ packetsPerSecond, burst = packetsPerSecond }: Draft<RateLimit>): Draft<RateLimit> {
   return { ...(packetsPerSecond && { packetsPerSecond }), ...(burst && { burst }) };
 }
-
-/** Canonical; one that was refused stays undefined, so that pointers stay true. */
-const canonicalPrefixes = (list: readonly (string | undefined)[]) =>
-  list.map((text) => (text === undefined ? undefined : parsePrefix(text).text));
 
 function canonical<T extends Draft<Service> | Draft<Backend>>(draft: T): T {
   return draft.address === undefined ? draft : { ...draft, address: parseAddress(draft.address).text };

@@ -57,15 +57,13 @@ function optionProblems({ address, protocol, affinity, affinityPrefix, allow, de
   if (address === undefined) return found;
   const family = familyOf(address);
   for (const [field, list] of Object.entries({ allow, deny })) {
-    const seen = new Map<string, number>();
+    const seen = new Set<string>();
     for (const [at, prefix] of (list ?? []).entries()) {
       if (prefix === undefined) continue;
-      const pointer = `/${field}/${at}`;
-      const before = seen.get(prefix);
-      if (familyOf(prefix) !== family)
-        found.push({ pointer, detail: `${prefix} is IPv${familyOf(prefix)}, the service is IPv${family}` });
-      else if (before !== undefined) found.push({ pointer, detail: `${prefix} is in the list already, at ${before}` });
-      seen.set(prefix, at);
+      const wrong = (detail: string) => found.push({ pointer: `/${field}/${at}`, detail });
+      if (familyOf(prefix) !== family) wrong(`${prefix} is IPv${familyOf(prefix)}, the service is IPv${family}`);
+      else if (seen.has(prefix)) wrong(`${prefix} is in the list already, at ${list?.indexOf(prefix)}`);
+      else seen.add(prefix);
       if (found.length >= PROBLEMS_MAX) return found;
     }
   }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only importer of prom-client. Families read the kernel when they are scraped; nothing is counted twice.
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
-import { isLive } from '../controlplane/desired.js';
 import { slices } from '../controlplane/slices.js';
 import type { TrafficReader } from '../dataplane/counters.js';
 import type { ServiceStatus } from '../model/node-view.js';
@@ -99,7 +98,7 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
   const weight: Sample[] = [];
   const share: Sample[] = [];
   const state: Sample[] = [];
-  const hops = { resolved: 0, unresolved: 0 };
+  const hops = { resolved: 0, unresolved: 0, off_link: 0 };
   for (const { value: pool } of snapshot.pools.values()) {
     const status = await facts.pool(pool.name, read);
     await pause();
@@ -113,7 +112,7 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
       for (const name of ['active', 'drain', 'disabled']) {
         state.push({ labels: { ...labels, state: name }, value: backend.state === name ? 1 : 0 });
       }
-      hops[isLive({ ...backend, state: 'active', weight: 1 }, facts.state().hops) ? 'resolved' : 'unresolved']++;
+      hops[seen?.nextHop.state ?? 'unresolved']++;
     }
   }
   return [
@@ -125,10 +124,11 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     gauge('backend_weight', 'Configured weight, 0 to 256.', weight),
     gauge('backend_ring_share', 'Share of the ring rows the backend has in the kernel, 0 to 1.', share),
     gauge('backend_state', 'Configured state: 1 on the one it is in.', state),
-    gauge('next_hops', 'Backends by whether their next hop is known.', [
-      { labels: { state: 'resolved' }, value: hops.resolved },
-      { labels: { state: 'unresolved' }, value: hops.unresolved },
-    ]),
+    gauge(
+      'next_hops',
+      'Backends by whether their next hop is known, or is a router where forwarding l2 needs none.',
+      Object.entries(hops).map(([state, value]) => ({ labels: { state }, value })),
+    ),
   ];
 }
 

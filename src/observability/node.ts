@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The running node as the API and the metrics see it.
-import { wantedShares } from '../controlplane/desired.js';
+import { isReachable, onLinkPools, wantedShares } from '../controlplane/desired.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
+import { admitSettings } from '../controlplane/settings.js';
+import { sourceWarnings } from '../controlplane/source-warnings.js';
 import type { Store } from '../controlplane/store.js';
 import { Reason, Tally } from '../dataplane/abi.gen.js';
 import {
@@ -38,6 +40,8 @@ export interface NodeIdentity {
   readonly name: string;
   readonly version: string;
   readonly startedAt: Date;
+  /** Families for which it has no address that outer headers could come from. */
+  readonly noSource?: readonly (4 | 6)[];
 }
 
 const sum = (parts: readonly Traffic[]): Traffic => ({
@@ -128,10 +132,11 @@ export function nodeFacts(
     flows: Uint32Array,
     read: TrafficReader,
   ): Map<string, BackendStatus> {
-    const { numbering, hops } = reconciler.state();
+    const { snapshot, numbering, hops } = reconciler.state();
     const numbers = numbering.pools.get(pool.name);
+    const onLink = onLinkPools(snapshot).has(pool.name);
     const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
-    const wanted = wantedShares(pool, hops);
+    const wanted = wantedShares(pool, hops, onLink);
     return new Map(
       pool.backends.map((backend) => {
         const number = numbers?.members.get(backend.address)?.number ?? 0;
@@ -141,9 +146,11 @@ export function nodeFacts(
           shareWanted: wanted.get(backend.name) ?? 0,
           shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
           flows: flows[number] ?? 0,
-          nextHop: hop
-            ? { state: 'resolved', interface: hop.interfaceName, mac: macText(hop.mac) }
-            : { state: 'unresolved', interface: null, mac: null },
+          nextHop: {
+            state: hop === null ? 'unresolved' : isReachable(hop, onLink) ? 'resolved' : 'off_link',
+            interface: hop?.interfaceName ?? null,
+            mac: hop && macText(hop.mac),
+          },
         };
         return [backend.name, status] as const;
       }),
@@ -190,7 +197,7 @@ export function nodeFacts(
       startedAt: identity.startedAt.toISOString(),
       ready: notReady().length === 0,
       notReady: notReady(),
-      warnings: dataplane.warnings,
+      warnings: [...dataplane.warnings, ...sourceWarnings(state.snapshot, identity.noSource ?? [])],
       store: { kind: store.kind, revision: store.read().revision, connected: true },
       appliedRevision: state.revision,
       lastError: state.error,
@@ -255,6 +262,7 @@ export function nodeFacts(
     admit(next) {
       const { numbering, snapshot } = reconciler.state();
       assignNumbers(copyNumbering(numbering), next, limits);
+      admitSettings(maps, snapshot, next);
       // The rings of deleted pools go last, and one is replaced beside the old: so the largest must fit once more.
       const pools = new Map([...snapshot.pools, ...next.pools]);
       const rings = [...pools.values()].map(({ value: { backends, ring } }) =>

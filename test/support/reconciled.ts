@@ -23,6 +23,8 @@ export interface Reconciled {
   readonly facts: NodeFacts;
   /** Addresses whose next hop is not known; `moved` tells the reconciler of a change. */
   readonly lost: Set<string>;
+  /** Addresses behind a router. */
+  readonly routed: Set<string>;
   moved(): void;
   /** `resolve` is called for each round before it knows its next hops. */
   readonly on: { resolve: () => Promise<void> };
@@ -49,12 +51,15 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
   const { maps, program, close } = await openPacketPath();
   const store = openMemoryStore();
   const lost = new Set<string>();
+  const routed = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
   let moved: () => void = () => undefined;
   const resolver = {
     async resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>> {
       await on.resolve();
-      return new Map(addresses.map((address) => [address, lost.has(address) ? null : HOP]));
+      return new Map(
+        addresses.map((address) => [address, lost.has(address) ? null : { ...HOP, onLink: !routed.has(address) }]),
+      );
     },
     onChange(listener: () => void): void {
       moved = listener;
@@ -80,6 +85,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     program,
     store,
     lost,
+    routed,
     moved: () => moved(),
     get reconciler() {
       return reconciler;

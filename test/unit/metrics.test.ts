@@ -108,7 +108,7 @@ test('metrics: traffic, drops and states are those of the kernel and the store',
     'pool=web backend=b state=drain',
     'pool=web backend=c state=active',
   ]);
-  assert.deepEqual(of('next_hops'), { 'state=resolved': 2, 'state=unresolved': 1 });
+  assert.deepEqual(of('next_hops'), { 'state=resolved': 2, 'state=unresolved': 1, 'state=off_link': 0 });
   assert.deepEqual(of('drops_total'), { 'service= reason=malformed': 1, 'service=none reason=no_backend': 3 });
   assert.deepEqual(nonZero(of('packets_total')), {
     'interface=lo action=tx': 15,
@@ -135,7 +135,11 @@ test('metrics: flows and lookups are those of the flow table', async (t) => {
 test('metrics: an empty node has them all too', async (t) => {
   const families = await scrape(await openReconciled(t));
   assert.deepEqual(samplesOf(families, 'service_packets_total'), {});
-  assert.deepEqual(samplesOf(families, 'next_hops'), { 'state=resolved': 0, 'state=unresolved': 0 });
+  assert.deepEqual(samplesOf(families, 'next_hops'), {
+    'state=resolved': 0,
+    'state=unresolved': 0,
+    'state=off_link': 0,
+  });
   assert.deepEqual(samplesOf(families, 'series_truncated'), { '': 0 });
 });
 
