@@ -13,9 +13,9 @@
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "lib/types.h"
 
 #define IP_FRAGMENT_BITS 0x3fff /* more fragments, offset */
-#define GUE_PORT 6080
 #define ECN_MASK 3
 #define ECN_NONE 0
 #define ECN_CE 3

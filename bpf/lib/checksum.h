@@ -20,6 +20,12 @@ static __always_inline __u16 fold_checksum(__u32 sum)
 	return ~fold_once(fold_once(sum));
 }
 
+/* RFC 1624: a checksum after one of its words changed. */
+static __always_inline __u16 checksum_change(__u16 check, __u16 from, __u16 to)
+{
+	return fold_checksum((__u16)~check + (__u16)~from + to);
+}
+
 /* Of 16 bytes, folded to 16 bits and a carry. */
 static __always_inline __u32 sum_address(const volatile __be64 *address)
 {

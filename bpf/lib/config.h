@@ -27,7 +27,4 @@ const volatile __be64 tunnel_source6[2] = {};
 /* Largest packet, outer header included, that fits on the way to the backends; IP bytes. */
 const volatile __u32 tunnel_mtu = 1500;
 
-/* UDP port of GUE on the backends. */
-const volatile __u16 gue_port = 6080;
-
 #endif

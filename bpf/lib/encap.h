@@ -67,7 +67,7 @@ static __always_inline bool make_room(struct xdp_md *ctx, const struct packet *p
 static __always_inline void write_udp(struct udphdr *udp, __u32 size, __u32 entropy, __sum16 check)
 {
 	udp->source = bpf_htons(GUE_SOURCE_PORT | (entropy & 0x3fff));
-	udp->dest = bpf_htons(gue_port);
+	udp->dest = bpf_htons(GUE_PORT);
 	udp->len = bpf_htons(size);
 	udp->check = check;
 }
@@ -98,12 +98,12 @@ static __always_inline enum reason encap_ipv4(struct xdp_md *ctx, const struct p
 	}
 	*(__be16 *)ip = bpf_htons(0x4500 | pkt->traffic_class);
 	ip->tot_len = bpf_htons(size);
-	*(__be32 *)&ip->id = bpf_htonl(0x4000); /* ID 0, DF */
+	*(__be32 *)&ip->id = bpf_htonl(IP_DF); /* ID 0 */
 	*(__be16 *)&ip->ttl = bpf_htons(OUTER_TTL << 8 | protocol);
 	ip->saddr = tunnel_source;
 	ip->daddr = (__be32)to->address[0];
 	ip->check =
-		fold_checksum(bpf_htons(0x4500 | pkt->traffic_class) + bpf_htons(size) + bpf_htons(0x4000) +
+		fold_checksum(bpf_htons(0x4500 | pkt->traffic_class) + bpf_htons(size) + bpf_htons(IP_DF) +
 			      bpf_htons(OUTER_TTL << 8 | protocol) + (tunnel_source & 0xffff) +
 			      (tunnel_source >> 16) + (ip->daddr & 0xffff) + (ip->daddr >> 16));
 	return REASON_FORWARDED;

@@ -9,12 +9,6 @@
 #include "choose.h"
 #include "quote.h"
 
-/* RFC 1624: a checksum after one of its words changed. */
-static __always_inline __u16 checksum_change(__u16 check, __u16 from, __u16 to)
-{
-	return fold_checksum((__u16)~check + (__u16)~from + to);
-}
-
 static __always_inline int answer_echo(struct xdp_md *ctx, const struct packet *pkt, void *ip, void *end,
 				       struct icmp_header *header)
 {

@@ -17,7 +17,9 @@
 #include <bpf/bpf_helpers.h>
 #include "types.h"
 
-#define IP_FRAGMENT_BITS 0x3fff /* more fragments, offset */
+#define IP_DF 0x4000
+#define IP_MF 0x2000
+#define IP_OFFSET 0x1fff /* in units of 8 bytes */
 #define TCP_HEADER_MIN 20
 #define UDP_HEADER_SIZE 8
 #define TAG_SIZE 4
@@ -115,10 +117,12 @@ static __always_inline __be16 parse_link(void *start, void *end, __u16 *l2_size)
 	return type;
 }
 
-/* REASON_COUNT: not TCP or UDP, which is for parse_any to look into. `size` bytes lie behind `l4`, by the IP
- * length. */
+/*
+ * REASON_COUNT: not TCP or UDP, which is for parse_any to look into. `size` bytes lie behind `l4`, by the IP
+ * length; `goes_on`: the rest of the datagram is in other fragments.
+ */
 static __always_inline enum reason parse_transport(struct packet *pkt, void *l4, void *end, __u32 size,
-						   __u8 protocol)
+						   __u8 protocol, bool goes_on)
 {
 	__be16 *ports;
 
@@ -144,7 +148,7 @@ static __always_inline enum reason parse_transport(struct packet *pkt, void *l4,
 		if (l4 + UDP_HEADER_SIZE > end)
 			return REASON_TRUNCATED;
 		__u32 length = bpf_ntohs(ports[2]);
-		if (length < UDP_HEADER_SIZE || length > size)
+		if (length < UDP_HEADER_SIZE || (length > size && !goes_on))
 			return REASON_MALFORMED;
 	} else {
 		return REASON_COUNT;
@@ -211,7 +215,7 @@ static __always_inline enum reason parse(struct xdp_md *ctx, struct packet *pkt)
 		reason = parse_ipv4_header(ctx, pkt, ip, end);
 		if (reason != REASON_FORWARDED)
 			return reason;
-		if (ip->frag_off & bpf_htons(IP_FRAGMENT_BITS))
+		if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
 			return REASON_COUNT;
 		protocol = ip->protocol;
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
@@ -224,7 +228,7 @@ static __always_inline enum reason parse(struct xdp_md *ctx, struct packet *pkt)
 	} else {
 		return REASON_NOT_IP;
 	}
-	return parse_transport(pkt, l3 + pkt->l4_offset, end, pkt->size - pkt->l4_offset, protocol);
+	return parse_transport(pkt, l3 + pkt->l4_offset, end, pkt->size - pkt->l4_offset, protocol, false);
 }
 
 #endif

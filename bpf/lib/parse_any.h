@@ -76,35 +76,6 @@ static __always_inline enum reason parse_extensions(struct packet *pkt, void *ip
 	return REASON_EXTENSION;
 }
 
-/* Ports and flags of a first fragment, which may hold less than its UDP header says. */
-static __always_inline enum reason parse_first_fragment(struct packet *pkt, void *l4, void *end, __u32 size)
-{
-	__be16 *ports = l4;
-	bool tcp = pkt->to.protocol == IPPROTO_TCP;
-	__u32 header = tcp ? TCP_HEADER_MIN : UDP_HEADER_SIZE;
-
-	if (size < header)
-		return REASON_MALFORMED;
-	if (l4 + (tcp ? TCP_HEADER_MIN : UDP_HEADER_SIZE) > end)
-		return REASON_TRUNCATED;
-	if (tcp) {
-		if (l4 + TCP_HEADER_MIN > end)
-			return REASON_TRUNCATED;
-		header = (((__u8 *)l4)[12] >> 4) * 4;
-		if (header < TCP_HEADER_MIN || header > size)
-			return REASON_MALFORMED;
-		pkt->tcp_flags = ((__u8 *)l4)[13];
-	} else {
-		if (l4 + UDP_HEADER_SIZE > end)
-			return REASON_TRUNCATED;
-		if (bpf_ntohs(ports[2]) < UDP_HEADER_SIZE)
-			return REASON_MALFORMED;
-	}
-	pkt->from_port = ports[0];
-	pkt->to.port = ports[1];
-	return REASON_FORWARDED;
-}
-
 /*
  * Fills `pkt`. With any reason but REASON_NOT_IP and REASON_RUNT the addresses are set, so the caller can
  * ask whose packet it is. REASON_FORWARDED: TCP or UDP, perhaps a fragment of it (with ports if it is the
@@ -132,8 +103,8 @@ __noinline int parse_any(struct xdp_md *ctx, struct packet *pkt)
 		__u32 field = bpf_ntohs(ip->frag_off);
 		protocol = ip->protocol;
 		pkt->fragment_id = ip->id;
-		reason =
-			parse_fragment(pkt, (field & 0x1fff) * 8, field & 0x2000, pkt->size - pkt->l4_offset);
+		reason = parse_fragment(pkt, (field & IP_OFFSET) * 8, field & IP_MF,
+					pkt->size - pkt->l4_offset);
 	} else if (type == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = l3;
 
@@ -155,10 +126,8 @@ __noinline int parse_any(struct xdp_md *ctx, struct packet *pkt)
 	void *l4 = header_at(l3, pkt->l4_offset);
 	if (protocol == icmp)
 		return pkt->fragment ? REASON_FRAGMENT : REASON_FORWARDED;
-	if (!pkt->fragment)
-		return parse_transport(pkt, l4, end, size, protocol);
 	if (!pkt->fragment_offset)
-		return parse_first_fragment(pkt, l4, end, size);
+		return parse_transport(pkt, l4, end, size, protocol, pkt->fragment);
 	if (protocol == IPPROTO_TCP && pkt->fragment_offset < TCP_HEADER_MIN)
 		return REASON_MALFORMED;
 	return REASON_FORWARDED;

@@ -48,7 +48,7 @@ __noinline int quoted_header(struct xdp_md *ctx, struct quoted *at, struct packe
 		at->protocol = ip4->protocol;
 		at->offset += size;
 		at->left -= size;
-		return ip4->frag_off & bpf_htons(0x1fff) ? REASON_ICMP_UNKNOWN : REASON_FORWARDED;
+		return ip4->frag_off & bpf_htons(IP_OFFSET) ? REASON_ICMP_UNKNOWN : REASON_FORWARDED;
 	}
 	struct ipv6hdr *ip6 = (void *)header;
 
@@ -79,7 +79,7 @@ static __always_inline bool quoted_gue(void *ip, void *end, struct quoted *at)
 	__be16 *udp = header_at(ip, at->offset);
 
 	if (at->protocol != IPPROTO_UDP || at->left < UDP_HEADER_SIZE + 1 ||
-	    (void *)udp + UDP_HEADER_SIZE + 1 > end || udp[1] != bpf_htons(gue_port))
+	    (void *)udp + UDP_HEADER_SIZE + 1 > end || udp[1] != bpf_htons(GUE_PORT))
 		return false;
 	__u8 version = ((__u8 *)udp)[UDP_HEADER_SIZE] >> 4;
 	if (version != 4 && version != 6)

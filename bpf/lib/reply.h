@@ -74,7 +74,7 @@ static __always_inline bool too_big_ipv4(struct xdp_md *ctx, __u32 l2_size, cons
 		.version = 4,
 		.ihl = 5,
 		.tot_len = bpf_htons(sizeof(*ip) + sizeof(*icmp) + quote),
-		.frag_off = bpf_htons(0x4000), /* DF */
+		.frag_off = bpf_htons(IP_DF),
 		.ttl = REPLY_TTL,
 		.protocol = IPPROTO_ICMP,
 		.saddr = quoted->daddr,

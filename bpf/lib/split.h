@@ -14,8 +14,6 @@
 #include "encap.h"
 #include "exit.h"
 
-#define IP_DONT_FRAGMENT 0x4000
-#define IP_MORE_FRAGMENTS 0x2000
 #define OFFSET_UNIT 8
 /* A copy must fit a page of 4096 bytes with what lies ahead of it: 256 bytes of room in most drivers. */
 #define SPLIT_MAX 3500
@@ -53,7 +51,7 @@ __noinline int split(struct xdp_md *ctx, __u32 room, __u32 backend, __u32 flags,
 	struct iphdr *ip = start + l2_size;
 	/* All in one buffer. With options, which are not for every fragment, it is too rare a packet. */
 	if ((void *)(ip + 1) > end || size > SPLIT_MAX || start + size > end || ip->ihl != 5 ||
-	    ip->frag_off & bpf_htons(IP_DONT_FRAGMENT))
+	    ip->frag_off & bpf_htons(IP_DF))
 		return false;
 	__u32 payload = bpf_ntohs(ip->tot_len) - sizeof(*ip);
 	if (room < sizeof(*ip) + OFFSET_UNIT)
@@ -85,11 +83,10 @@ __noinline int split(struct xdp_md *ctx, __u32 room, __u32 backend, __u32 flags,
 /* By the difference: a wrong checksum stays wrong. */
 static __always_inline void part_header(struct iphdr *ip, __u32 size, __be16 fragment)
 {
-	__u32 sum = (__u16)~ip->check + (__u16)~ip->tot_len + (__u16)~ip->frag_off;
-
+	ip->check = checksum_change(ip->check, ip->tot_len, bpf_htons(size));
+	ip->check = checksum_change(ip->check, ip->frag_off, fragment);
 	ip->tot_len = bpf_htons(size);
 	ip->frag_off = fragment;
-	ip->check = fold_checksum(sum + ip->tot_len + fragment);
 }
 
 /* Makes the frame the packet's first fragment, or its second. */
@@ -112,7 +109,7 @@ static __always_inline bool cut(struct xdp_md *ctx, const struct split_note *not
 			return false;
 	} else {
 		pkt->size = sizeof(header) + note->first;
-		part_header(&header, pkt->size, bpf_htons(offset | IP_MORE_FRAGMENTS));
+		part_header(&header, pkt->size, bpf_htons(offset | IP_MF));
 		if (bpf_xdp_adjust_tail(ctx,
 					(int)(note->l2_size + pkt->size) - (int)bpf_xdp_get_buff_len(ctx)))
 			return false;

@@ -41,6 +41,9 @@ enum reason {
 	REASON_COUNT,
 };
 
+/* UDP port of GUE on the backends (IANA). */
+enum gue { GUE_PORT = 6080 };
+
 /* What happened to a packet beside its reason; by service, see `tallies`. A packet may have several or none.
  */
 enum tally {

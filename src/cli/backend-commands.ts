@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { pathOf } from './client.js';
 import { backendColumns } from './columns.js';
 import { integerOf, integerOption, misused, withExamples } from './help.js';
@@ -53,8 +53,10 @@ export function backendCommands(program: Command, io: Io): void {
     .addOption(
       new Option('--server-id <config:hex>', 'a QUIC-LB server ID; once for each config').argParser(
         (text: string, before: readonly object[] | undefined) => {
-          const [config = '', id = ''] = text.split(':');
-          return [...(before ?? []), { config: integerOf(config, 0, 6), id }];
+          const [, config, id] = /^([0-6]):((?:[0-9a-f]{2}){1,15})$/i.exec(text) ?? [];
+          if (id === undefined)
+            throw new InvalidArgumentError('Wanted CONFIG:HEX, as 0:c0ffee: config 0 to 6, 1 to 15 bytes.');
+          return [...(before ?? []), { config: Number(config), id: id.toLowerCase() }];
         },
       ),
     );

@@ -411,5 +411,4 @@ export const Config = {
   tunnelSource: { name: 'tunnel_source', ...be32(0) },
   tunnelSource6: { name: 'tunnel_source6', ...bytes(0, 16) },
   tunnelMtu: { name: 'tunnel_mtu', ...u32(0) },
-  guePort: { name: 'gue_port', ...u16(0) },
 } as const;

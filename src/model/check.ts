@@ -23,8 +23,9 @@ export interface Reading<T> {
   readonly fields: readonly FieldError[];
 }
 
-// The default of 8 would hide problems. A body of 1 MiB can hold 100,000; nobody reads more than these.
-Settings.Set({ maxErrors: 200 });
+// The default of 8 would hide problems. A body can hold 100,000; nobody reads more than these.
+const maxErrors = 200;
+Settings.Set({ maxErrors });
 
 const formats = new Map<string, (text: string) => string | null>();
 
@@ -39,9 +40,13 @@ export function reader<T>(schema: TSchema): (input: unknown) => Reading<T> {
   const compiled = Compile(schema);
   return (input) => {
     const filled = Value.Default(schema, structuredClone(input));
-    const fields = compiled.Check(filled) ? [] : explain(schema, filled, compiled.Errors(filled));
+    if (compiled.Check(filled)) return { draft: filled as Draft<T>, fields: [] };
+    const errors = compiled.Errors(filled);
+    const fields = explain(schema, filled, errors);
+    // Behind the last one told there may be more: then no field is known to be right.
+    const right: unknown = errors.length >= maxErrors ? {} : filled;
     return {
-      draft: fields.reduce((rest, field) => without(rest, tokensOf(field.pointer)), filled) as Draft<T>,
+      draft: fields.reduce<unknown>((rest, field) => without(rest, tokensOf(field.pointer)), right) as Draft<T>,
       fields,
     };
   };

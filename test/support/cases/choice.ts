@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // docs/packet-path.md, "Choice": any-port and stateless services, and affinity to the source.
 import { Reason, ServiceFlag } from '../../../src/dataplane/abi.gen.js';
-import { addressBytes } from '../../../src/model/address.js';
+import { parseAddress } from '../../../src/model/address.js';
 import { sipHash13 } from '../../../src/ring/index.js';
 import { type PacketPath, TEST_CONFIG } from '../packet-path.js';
 import { type PacketSpec, TCP } from '../packets.js';
@@ -44,14 +44,14 @@ function ringMember(spec: PacketSpec): number {
   ports.writeUInt16BE(spec.fromPort, 0);
   ports.writeUInt16BE(spec.toPort, 2);
   ports.writeUInt8(spec.protocol === 'tcp' ? 6 : 17, 4);
-  const key = Buffer.concat([addressBytes(spec.from), addressBytes(spec.to), ports]);
+  const key = Buffer.concat([parseAddress(spec.from).bytes, parseAddress(spec.to).bytes, ports]);
   return memberOf(sipHash13(TEST_CONFIG.ringKey, key), MEMBERS);
 }
 const sourceMember = (from: string, bits: number): number =>
   memberOf(
     sipHash13(
       TEST_CONFIG.ringKey,
-      addressBytes(from).map((byte, at) => masked(byte, bits, at)),
+      parseAddress(from).bytes.map((byte, at) => masked(byte, bits, at)),
     ),
     MEMBERS,
   );
