@@ -47,7 +47,7 @@ enum gue { GUE_PORT = 6080 };
 /* What happened to a packet beside its reason; by service, see `tallies`. A packet may have several or none.
  */
 enum tally {
-	TALLY_ICMP_ERROR,     /* an ICMP error, carried to the backend of the flow it quotes */
+	TALLY_ICMP_ERROR,     /* an ICMP error about a flow of ours: for that flow's backend */
 	TALLY_FRAGMENT,	      /* a fragment after the first, sent after it */
 	TALLY_FRAGMENT_EARLY, /* one that came before the first: a backend was chosen without ports */
 	TALLY_QUIC_ROUTED,    /* sent to the server its connection ID names */

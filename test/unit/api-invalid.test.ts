@@ -296,6 +296,28 @@ test('api: lists and limits come back canonical and whole', async (t) => {
   );
 });
 
+test('api: a list of 100,000 prefixes is taken and given back; one more is refused', async (t) => {
+  const { call } = await withService(t);
+  const deny = Array.from({ length: 100_000 }, (_, i) => `${11 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}.0/24`);
+  const stored = await call('PUT', www, { ...wwwService, deny });
+  assert.equal(stored.statusCode, 200, stored.body.slice(0, 300));
+  assert.deepEqual(stored.json().deny, deny);
+  const refused = await call('PUT', www, { ...wwwService, allow: [...deny, '192.0.2.0/24'] });
+  assertProblem(refused, 400, 'invalid', ['/allow']);
+});
+
+test('api: more problems than are told leave nothing behind to stumble over', async (t) => {
+  const { call } = await withService(t);
+  const prefixes = Array.from({ length: 300 }, () => '10.0.0.1/8');
+  const refused = await call('PUT', www, { ...wwwService, deny: prefixes });
+  assertProblem(
+    refused,
+    400,
+    'invalid',
+    prefixes.slice(0, 200).map((_, i) => `/deny/${i}`),
+  );
+});
+
 test('api: many problems are all told', async (t) => {
   const { call } = await withService(t);
   const backends = Array.from({ length: 50 }, (_, i) => ({ name: `b${i}`, address: '127.0.0.1' }));
