@@ -131,3 +131,30 @@ test('life: a daemon with another store on the same socket is refused before it 
   await stream.noneFailed();
   assert.deepEqual({ ...(await kept()), ...(await attached()) }, before);
 });
+
+test('life: what a service wants newly is loaded under load: no request fails, counts and flows go on', async () => {
+  const before = { ...(await attached()), packets: await forwarded() };
+  stream.begin('swapped', 200);
+  await stream.more(40);
+  for (const service of ['echo4', 'echo6'])
+    await lab.api('PATCH', `/api/v1/services/${service}?wait=applied`, { forwarding: 'gue' });
+  await stream.more(100);
+  await stream.noneFailed();
+  const after = await attached();
+  assert.notEqual(after.program, before.program);
+  const fresh = after.maps.filter((map) => !before.maps.includes(map));
+  assert.ok(fresh.length <= 2, 'all but split_out and the constants are the maps there were');
+  assert.ok((await forwarded()) > before.packets, 'counts go on from where they were');
+});
+
+test('life: an interface that is gone does not hold up what is asked for', async () => {
+  await run('ip', ['-n', lab.topology.lb, 'link', 'delete', 'eth0']);
+  const wide = { deny: ['192.0.2.128/25'], rateLimit: { packetsPerSecond: 1000 } };
+  await lab.api('PATCH', '/api/v1/services/echo4?wait=applied', wide);
+});
+
+/** Packets of all services. */
+async function forwarded(): Promise<number> {
+  const services = Object.values(await readServices(lab.api, lab.topology));
+  return services.reduce((all, { packets }) => all + packets, 0);
+}

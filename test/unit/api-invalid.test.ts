@@ -316,6 +316,13 @@ test('api: more problems than are told leave nothing behind to stumble over', as
     'invalid',
     prefixes.slice(0, 200).map((_, i) => `/deny/${i}`),
   );
+  const backends = Array.from({ length: 300 }, (_, i) => ({ name: `b${i}`, address: 'x' }));
+  assertProblem(
+    await call('PUT', web, { backends }),
+    400,
+    'invalid',
+    backends.slice(0, 200).map((_, i) => `/backends/${i}/address`),
+  );
 });
 
 test('api: many problems are all told', async (t) => {
