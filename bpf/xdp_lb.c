@@ -66,33 +66,6 @@ static __always_inline int run_errand(struct xdp_md *ctx, int action)
 	return action == ERRAND_READY ? send_errand(ctx) : action;
 }
 
-/* The short way: a packet with ports, to an address that is probably a VIP. */
-static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
-{
-	struct flow_place place;
-	struct service service;
-
-	flow_locate(&place, flow_hash(pkt));
-	if (!(pkt->tcp_flags & TCP_SYN))
-		flow_touch(&place);
-	if (!service_of(pkt, &service))
-		return finish(REASON_NOT_OURS, 0, 0);
-	if (!place.bucket)
-		return finish(REASON_INTERNAL, service.number, 0);
-	if (flags_of(&service) & SERVICE_CHOOSY) {
-		struct errand *errand = scratch(SCRATCH_ERRAND);
-
-		if (!errand)
-			return finish(REASON_INTERNAL, service.number, 0);
-		errand->pkt = *pkt;
-		return run_errand(ctx, ERRAND_BALANCE);
-	}
-	struct choice choice = choose_flow(pkt, &service, &place, 0, (struct choice){});
-	if (!choice.to)
-		return finish(REASON_NO_BACKEND, service.number, 0);
-	return send(ctx, pkt, &service, choice.to, choice.number, place.tag, choice.begins);
-}
-
 /* What the short way does not know, parsed again in full. Apart, so that it costs the short way nothing. */
 __noinline int uncommon(struct xdp_md *ctx)
 {
@@ -116,6 +89,42 @@ __noinline int uncommon(struct xdp_md *ctx)
 	if (pkt->fragment_offset)
 		return later_fragment(errand);
 	return ERRAND_BALANCE;
+}
+
+/* The flow's backend, and on to it. */
+static __always_inline int balance_flow(struct xdp_md *ctx, const struct packet *pkt,
+					const struct service *service, struct flow_place *place)
+{
+	struct choice choice = choose_flow(pkt, service, place, 0, (struct choice){});
+
+	if (!choice.to)
+		return finish(REASON_NO_BACKEND, service->number, 0);
+	return send(ctx, pkt, service, choice.to, choice.number, place->tag, choice.begins);
+}
+
+/* The short way: a packet with ports, to an address that is probably a VIP. */
+static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
+{
+	struct flow_place place;
+	struct service service;
+
+	flow_locate(&place, flow_hash(pkt));
+	if (!(pkt->tcp_flags & TCP_SYN))
+		flow_touch(&place);
+	if (!service_of(pkt, &service))
+		return finish(REASON_NOT_OURS, 0, 0);
+	if (!place.bucket)
+		return finish(REASON_INTERNAL, service.number, 0);
+	__u32 flags = flags_of(&service);
+
+	if (flags) {
+		if (flags & SERVICE_CHOOSY)
+			return run_errand(ctx, uncommon(ctx));
+		return balance_flow(ctx, pkt, &service, &place);
+	}
+	/* The same again without a thought for flags: compiled apart, what they would ask costs nothing. */
+	service.flags = 0;
+	return balance_flow(ctx, pkt, &service, &place);
 }
 
 SEC("xdp.frags")
