@@ -153,3 +153,15 @@ test('an ICMP error about a tunnel packet is malformed where its quote ends befo
     ['forwarded', 'malformed', 'malformed', 'malformed', 'malformed', 'forwarded', 'forwarded'],
   );
 });
+
+test('a fragment whose size is wrong is malformed, whatever headers follow', async () => {
+  const options = Buffer.alloc(7 * 8 + 2); // seven of 8 bytes, and two more: no multiple of 8
+  for (let at = 0; at < 7; at++) options[at * 8] = 60;
+  const packet = (size: number): Buffer =>
+    ip(CLIENT6, VIP6, 44, Buffer.concat([fragmentHeader(60, 0, true, 7), options.subarray(0, size)]));
+  const reasons = await both(0, [options.length, 7 * 8].map(packet));
+  assert.deepEqual(
+    reasons.map(([reason]) => reason),
+    ['malformed', 'extension'],
+  );
+});

@@ -49,7 +49,7 @@ function quote(
   let transport = at + header;
   let offset = v6 ? 0 : frame.readUInt16BE(at + 6) & 0x1fff;
   if (v6) {
-    const chain = walk(frame, transport, end, linear, protocol);
+    const chain = walk(frame, transport, end, linear, protocol, false);
     if (typeof chain === 'number') return Reason.ICMP_UNKNOWN;
     ({ protocol, at: transport } = chain);
     offset = chain.fragment?.offset ?? 0;

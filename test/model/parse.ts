@@ -90,30 +90,32 @@ function parse6(base: Base): Parsed {
   const size = 40 + frame.readUInt16BE(ip + 4);
   const end = ip + size;
   if (end > frame.length) return Reason.TRUNCATED;
-  const chain = walk(frame, ip + 40, end, linear, frame.readUInt8(ip + 6));
-  if (typeof chain === 'number') return chain;
-  const { fragment } = chain;
-  const fault = fragment && fragmentFault(fragment, end - chain.fragmentable);
-  return fault ?? transport(base, size, fragment, chain.protocol, chain.at);
+  const chain = walk(frame, ip + 40, end, linear, frame.readUInt8(ip + 6), true);
+  return typeof chain === 'number' ? chain : transport(base, size, chain.fragment, chain.protocol, chain.at);
 }
 
 interface Chain {
   readonly protocol: number;
   readonly at: number;
   readonly fragment: Fragment | null;
-  readonly fragmentable: number; // where the data that is in fragments begins
 }
 
-/** Step 4. Also for the packet an ICMP error quotes. */
-export function walk(frame: Buffer, start: number, end: number, linear: number, first: number): Chain | ReasonNumber {
+/** Step 4, and step 5 on the way. Also for the packet an ICMP error quotes, which is not `whole`: its size tells nothing. */
+export function walk(
+  frame: Buffer,
+  start: number,
+  end: number,
+  linear: number,
+  first: number,
+  whole: boolean,
+): Chain | ReasonNumber {
   let protocol = first;
   let at = start;
   let fragment: Fragment | null = null;
-  let fragmentable = start;
   let seenFragment = false;
   for (let count = 0; ; count++) {
     const known = EXTENSIONS.includes(protocol);
-    if (!known || (fragment !== null && fragment.offset > 0)) return { protocol, at, fragment, fragmentable };
+    if (!known || (fragment !== null && fragment.offset > 0)) return { protocol, at, fragment };
     if (count === MAX_HEADERS) return Reason.EXTENSION;
     if (at + 8 > end) return Reason.MALFORMED;
     if (at + 8 > linear) return Reason.TRUNCATED;
@@ -124,11 +126,11 @@ export function walk(frame: Buffer, start: number, end: number, linear: number, 
     if (protocol === FRAGMENT) {
       if (seenFragment) return Reason.MALFORMED;
       seenFragment = true;
-      fragmentable = at + 8;
       const bits = frame.readUInt16BE(at + 2);
       const offset = bits & 0xfff8;
       const more = (bits & 1) !== 0;
       if (offset > 0 || more) fragment = { id: frame.readUInt32BE(at + 4), offset, more };
+      if (fragment && whole && fragmentFault(fragment, end - at - 8)) return Reason.MALFORMED;
     }
     protocol = frame.readUInt8(at);
     at += size;
