@@ -124,6 +124,8 @@ export async function openSender(lab: ServedLab): Promise<SendDatagrams> {
   const { client, echoPort } = lab.topology;
   const child = await startInside(client, '../../test/support/udp-client.js', [`${echoPort}`]);
   lab.onClose(() => stopChild(child, 1_000));
+  // A flow stays on one CPU, as with a NIC that hashes it to a queue: on veth it follows its sender.
+  await run('taskset', ['-acp', '0', `${child.pid}`]);
   return async (flows) => {
     const answered = once(child, 'message');
     child.send(flows);
