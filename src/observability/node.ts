@@ -156,7 +156,8 @@ export function nodeFacts(
   }
 
   async function pool(name: string, read = now): Promise<PoolStatus | null> {
-    const { snapshot, numbering, revision } = reconciler.state();
+    const { snapshot, numbering, revision, rings } = reconciler.state();
+    const ring = rings.get(name);
     const value = snapshot.pools.get(name)?.value;
     const numbers = numbering.pools.get(name);
     if (!value || !numbers) return null;
@@ -165,6 +166,9 @@ export function nodeFacts(
     return {
       backends: backendStatus(value, services, byBackend, read),
       ringRows: readRingRef(maps, numbers.number).rows,
+      ring: ring
+        ? { generation: ring.log.generation, inTransition: ring.view.inTransition, deferred: ring.view.deferred }
+        : null,
       appliedRevision: revision,
     };
   }
