@@ -33,8 +33,9 @@ __noinline __u32 previous_owner(__u64 row, __u32 flags)
 }
 
 /*
- * The row's owner for this packet. What begins goes to the current one. What is `older` than the last change began at
- * a previous one; a row without those is stable, and all packets of a flow have always gone where it says.
+ * The row's owner for this packet. What begins goes to the current one. What is `older` than the last change
+ * began at a previous one; a row without those is stable, and all packets of a flow have always gone where it
+ * says.
  */
 static __always_inline struct choice choose_row(const struct service *service, __u64 row, bool older)
 {
@@ -63,8 +64,25 @@ static __always_inline struct choice choose_quic(struct xdp_md *ctx, const struc
 }
 
 /*
- * The flow's backend, or `named` if that takes packets, or its row's; remembered where there is room. `flags`: enum
- * service_flag. `place` is where the flow's record would be (flow_locate).
+ * The backend of a flow that has been on another CPU until now. Worth a look at all of them only where the
+ * row cannot tell: on a stable one it is the same anyway.
+ */
+static __always_inline struct choice choose_moved(const struct packet *pkt, const struct service *service)
+{
+	struct packet *flow = scratch(SCRATCH_QUOTED);
+
+	if (!flow)
+		return (struct choice){};
+	flow->to = pkt->to;
+	flow->from[0] = pkt->from[0];
+	flow->from[1] = pkt->from[1];
+	flow->from_port = pkt->from_port;
+	return choose_number(service, flow_owner(flow, service->number));
+}
+
+/*
+ * The flow's backend, or `named` if that takes packets, or its row's; remembered where there is room.
+ * `flags`: enum service_flag. `place` is where the flow's record would be (flow_locate).
  */
 static __always_inline struct choice choose_flow(const struct packet *pkt, const struct service *service,
 						 struct flow_place *place, __u32 flags, struct choice named)
@@ -73,6 +91,7 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 	__u64 ticks = bpf_jiffies64();
 	bool tcp = pkt->to.protocol == IPPROTO_TCP;
 	bool syn = pkt->tcp_flags & TCP_SYN;
+	bool began = false;
 	struct choice choice = {};
 
 	flow_tag_service(place, service->number);
@@ -90,12 +109,23 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 	/* A SYN that cannot be remembered goes where the rest of its connection will. */
 	bool older = tcp ? !syn || !room : named.older;
 
-	choice = named.to ? named : choose_row(service, ring_row_of(pkt, service, flags), older);
+	if (named.to) {
+		choice = named;
+	} else {
+		__u64 row = ring_row_of(pkt, service, flags);
+
+		if (row >> 16 && !syn)
+			choice = choose_moved(pkt, service);
+		if (choice.to)
+			began = true;
+		else
+			choice = choose_row(service, row, older);
+	}
 	if (!choice.to)
 		return choice;
 	if (room)
 		flow_insert(place, pkt, service->number, choice.number, ticks);
-	choice.begins = syn || (room && !tcp);
+	choice.begins = syn || (room && !tcp && !began);
 	return choice;
 }
 

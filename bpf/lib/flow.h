@@ -262,8 +262,8 @@ __noinline __u32 flow_owner(const struct packet *flow, __u32 service)
 }
 
 /*
- * Whether a flow that flow_lookup did not find can be remembered, and then in which way: not over the service's
- * budget, and not when its bucket is full of recent established flows.
+ * Whether a flow that flow_lookup did not find can be remembered, and then in which way: not over the
+ * service's budget, and not when its bucket is full of recent established flows.
  */
 static __always_inline bool flow_room(struct flow_place *place, __u16 service, __u64 ticks)
 {

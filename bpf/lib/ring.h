@@ -7,8 +7,8 @@
 #include "maps.h"
 
 /*
- * The row this hash names (struct ring_row, its current owner in the low 16 bits); 0 when the pool has no ring.
- * Up to two cache misses.
+ * The row this hash names (struct ring_row, its current owner in the low 16 bits); 0 when the pool has no
+ * ring. Up to two cache misses.
  */
 static __always_inline __u64 ring_row(__u32 pool, __u64 hash)
 {

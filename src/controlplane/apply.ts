@@ -8,9 +8,9 @@ import { deleteService, writeService } from '../dataplane/services.js';
 import {
   clearBackend,
   invalidateBackend,
+  ROW_WORDS,
   readRingRef,
   writeBackend,
-  ROW_WORDS,
   writeRingRef,
   writeRingRows,
 } from '../dataplane/tables.js';

@@ -65,7 +65,10 @@ function lastMembers({ members, changes }: RingLog): Map<string, RingLogMember> 
   return last;
 }
 
-function apply(members: Map<string, RingLogMember>, { set, removed }: Pick<RingLog['changes'][number], 'set' | 'removed'>) {
+function apply(
+  members: Map<string, RingLogMember>,
+  { set, removed }: Pick<RingLog['changes'][number], 'set' | 'removed'>,
+) {
   for (const name of removed) members.delete(name);
   for (const member of set) members.set(member.name, member);
 }
@@ -89,9 +92,12 @@ function compact(log: RingLog, holdMs: number, now: number): RingLog {
 
 /** Two changes of the older half as one, at the time of the later. */
 function coarser(changes: RingLog['changes']): RingLog['changes'] {
-  const half = changes.length >> 2 << 1;
+  const half = (changes.length >> 2) << 1;
   const joined = Array.from({ length: half / 2 }, (_, at) => {
-    const [first, second] = changes.slice(at * 2, at * 2 + 2) as [RingLog['changes'][number], RingLog['changes'][number]];
+    const [first, second] = changes.slice(at * 2, at * 2 + 2) as [
+      RingLog['changes'][number],
+      RingLog['changes'][number],
+    ];
     const set = new Map(first.set.map((member) => [member.name, member]));
     apply(set, second);
     const removed = first.removed.filter((name) => !set.has(name));
@@ -133,9 +139,15 @@ export function logProblems(log: RingLog, pool: Pool): FieldError[] {
 function* orderProblems(log: RingLog, where: string): Generator<FieldError> {
   const { size, changes, generation, before } = log;
   if (!isPrime(size) || size < minRingSize)
-    yield { pointer: `${where}/size`, detail: `${size} is not a ring size: a prime from ${minRingSize} to ${maxRingSize}` };
+    yield {
+      pointer: `${where}/size`,
+      detail: `${size} is not a ring size: a prime from ${minRingSize} to ${maxRingSize}`,
+    };
   if (oldestGeneration(log) < 1)
-    yield { pointer: `${where}/generation`, detail: `${generation} is too small for a log of ${changes.length} changes` };
+    yield {
+      pointer: `${where}/generation`,
+      detail: `${generation} is too small for a log of ${changes.length} changes`,
+    };
   let last = log.at;
   for (const [i, { at }] of changes.entries()) {
     if (at < last) yield { pointer: `${where}/changes/${i}/at`, detail: `${at} is before the one before, ${last}` };

@@ -7,8 +7,6 @@ import type { Maps } from './maps.js';
 /** u16 in a row: its owner and up to three before. */
 export const ROW_WORDS = RingRow.size / 2;
 
-
-
 /** Where a pool's ring lies; rows 0 when it has none. */
 export function readRingRef(maps: Maps, pool: number): RingRef {
   const [word = 0n, rest = 0n] = maps.pools.subarray(pool * 2, pool * 2 + 2);

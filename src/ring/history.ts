@@ -142,7 +142,8 @@ class History implements RingHistory {
       const to = ids[owners[row] as number] as number;
       wanted[row] = to;
       this.#prune(row, at);
-      if (owner[row] !== to && (this.#takes[owner[row] as number] === 0 || this.#held(row, to) < HELD)) this.#move(row, at);
+      if (owner[row] !== to && (this.#takes[owner[row] as number] === 0 || this.#held(row, to) < HELD))
+        this.#move(row, at);
       this.#nextChange = Math.min(this.#nextChange, this.#earliest(row));
     }
   }

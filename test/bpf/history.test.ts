@@ -2,15 +2,18 @@
 // Rows with previous owners in the kernel, from the store to the packet. A packet of a connection nobody remembers stands for one that
 // another node, which is gone, had begun.
 import assert from 'node:assert/strict';
+import { availableParallelism } from 'node:os';
 import { test } from 'node:test';
 import { formatState, parseState } from '../../src/controlplane/state-file.js';
 import { readRingRef, readRingRows } from '../../src/dataplane/tables.js';
 import type { Backend, Pool, Service } from '../../src/model/objects.js';
+import { pinTo } from '../support/packet-run.js';
 import { openReconciled, type Reconciled, until } from '../support/reconciled.js';
 import { backendsOf, poolOf, serviceOf } from '../support/snapshots.js';
 
 const www = serviceOf('www', 'web');
 const CLIENTS = 300;
+const cpus = availableParallelism();
 
 /** Where each client's packet goes; none is remembered, for each look has clients of its own by ports: same rows, other flows. */
 function ownersOf(node: Reconciled, service: Service, kind: 'syn' | 'ack', from = 0): string[] {
@@ -111,7 +114,10 @@ test('history: a daemon that starts anew, and another node, make the same rows o
     await node.put(web(backends.with(at, { ...each, state: at % 2 ? 'drain' : 'active', weight: 10 + at * 30 })));
   }
   const rows = rowsOf(node);
-  assert.ok(rows.some((owner, at) => at % 4 === 2 && owner !== ''), 'some rows have two owners before');
+  assert.ok(
+    rows.some((owner, at) => at % 4 === 2 && owner !== ''),
+    'some rows have two owners before',
+  );
   await node.restart();
   assert.deepEqual(rowsOf(node), rows);
   assert.equal(node.reconciler.state().changes, 0);
@@ -135,4 +141,27 @@ test('history: rows of a backend that cannot be reached from here go to others, 
   node.lost.clear();
   node.moved();
   await until('rows are home', () => rowsOf(node).join() === rows.join());
+});
+
+test('history: a flow that goes on on another CPU stays where it was, and is no new connection', {
+  skip: cpus < 2 && 'one CPU',
+}, async (t) => {
+  const node = await openReconciled(t);
+  t.after(() => pinTo(`0-${cpus - 1}`));
+  const backends = backendsOf(4);
+  const dns: Service = { ...serviceOf('dns', 'web', 53), protocol: 'udp' };
+  await node.put(web(backends), www, dns);
+  pinTo(0);
+  const begun = [www, dns].map((service) => ownersOf(node, service, 'syn'));
+  const connections = async () => (await node.facts.service('dns'))?.connections;
+  assert.equal(await connections(), CLIENTS);
+  await node.put(web(backends.map((each, at) => (at < 2 ? { ...each, state: 'drain' } : each))));
+  await node.put(web(backends.map((each, at) => (at === 2 ? { ...each, weight: 10 } : each))));
+  pinTo(1);
+  assert.deepEqual(
+    [www, dns].map((service) => ownersOf(node, service, 'ack')),
+    begun,
+  );
+  const again = (await connections()) ?? 0;
+  assert.ok(again < CLIENTS * 2, 'rows in transition are asked');
 });

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { buildRing, type Generation, type GenerationMember, type HistoryView, openHistory } from '../../src/ring/index.js';
-import { random as randomOf, type Random } from '../fuzz/random.js';
+import {
+  buildRing,
+  type Generation,
+  type GenerationMember,
+  type HistoryView,
+  openHistory,
+} from '../../src/ring/index.js';
+import { type Random, random as randomOf } from '../fuzz/random.js';
 import { chosenSeed } from './random.js';
 
 const SIZE = 251;
@@ -15,7 +21,9 @@ const down = (name: string): GenerationMember => ({ name, weight: 100, state: 'd
 /** Rows by name: owner first, then those before it. */
 function rowsOf({ names, rows }: HistoryView): string[][] {
   return Array.from({ length: rows.length / 4 }, (_, row) =>
-    [...rows.subarray(row * 4, row * 4 + 4)].map((id) => names[id - 1] ?? '').filter((name, at) => at === 0 || name !== ''),
+    [...rows.subarray(row * 4, row * 4 + 4)]
+      .map((id) => names[id - 1] ?? '')
+      .filter((name, at) => at === 0 || name !== ''),
   );
 }
 
@@ -62,8 +70,13 @@ test('history: rows of a member that drains have it as their owner before, until
 
 test('history: a member that is down or gone is not held, and what it held is let go', async () => {
   const drained = { at: 10, members: [live('a'), drain('b'), live('c')] };
-  for (const members of [[live('a'), down('b'), live('c')], [live('a'), live('c')]]) {
-    assert.ok((await rowsAfter(20, { at: 0, members: THREE }, { at: 10, members })).flat().every((name) => name !== 'b'));
+  for (const members of [
+    [live('a'), down('b'), live('c')],
+    [live('a'), live('c')],
+  ]) {
+    assert.ok(
+      (await rowsAfter(20, { at: 0, members: THREE }, { at: 10, members })).flat().every((name) => name !== 'b'),
+    );
     const rows = await rowsAfter(20, { at: 0, members: THREE }, drained, { at: 15, members });
     assert.ok(rows.flat().every((name) => name !== 'b'));
   }
@@ -88,7 +101,11 @@ test('history: nobody live: the rows are nobody’s, those that drain keep their
 });
 
 test('history: weight 0 takes no row at once, and keeps its flows', async () => {
-  const rows = await rowsAfter(20, { at: 0, members: THREE }, { at: 10, members: [live('a'), live('b', 0), live('c')] });
+  const rows = await rowsAfter(
+    20,
+    { at: 0, members: THREE },
+    { at: 10, members: [live('a'), live('b', 0), live('c')] },
+  );
   for (const [row, owner] of ownersOf(THREE).entries()) assert.equal(rows[row]?.[1] === 'b', owner === 'b');
 });
 
@@ -108,7 +125,11 @@ function randomGenerations(random: Random, count: number): Generation[] {
 }
 
 /** One row, millisecond by millisecond, as docs/packet-path.md tells it. */
-function* oneRow(row: number, generations: readonly Generation[], end: number): Generator<[now: number, row: string[], waits: boolean]> {
+function* oneRow(
+  row: number,
+  generations: readonly Generation[],
+  end: number,
+): Generator<[now: number, row: string[], waits: boolean]> {
   let owner = '';
   let wanted = '';
   let held: { name: string; until: number }[] = [];
@@ -146,7 +167,8 @@ test('history: as row by row and millisecond by millisecond, whenever it is look
     const rows = new Map<number, HistoryView>();
     let next = 0;
     for (const look of [...looks].sort((a, b) => a - b)) {
-      for (; (generations[next]?.at ?? Number.POSITIVE_INFINITY) <= look; next++) await watched.add(generations[next] as Generation);
+      for (; (generations[next]?.at ?? Number.POSITIVE_INFINITY) <= look; next++)
+        await watched.add(generations[next] as Generation);
       watched.advance(look);
       rows.set(look, watched.view());
     }

@@ -28,7 +28,10 @@ test('ring log: a change that is none of the ring leaves it as it is', () => {
 
 test('ring log: tells each generation of the members', () => {
   const drained = web([{ ...A, state: 'drain' }, B]);
-  const lighter = web([{ ...A, state: 'disabled' }, { ...B, weight: 7 }]);
+  const lighter = web([
+    { ...A, state: 'disabled' },
+    { ...B, weight: 7 },
+  ]);
   const { log } = history(web([A, B]), drained, lighter, web([B]));
   assert.equal(log?.generation, 4);
   assert.deepEqual(
@@ -106,7 +109,10 @@ test('ring log: more changes than are told are told in larger steps, the newest 
 
 const text = (log: unknown): string => {
   const snapshot = snapshotOf([web([A, B])], []);
-  return formatState({ ...snapshot, pools: new Map([['web', { value: web([A, B]), revision: 1, log: log as RingLog }]]) });
+  return formatState({
+    ...snapshot,
+    pools: new Map([['web', { value: web([A, B]), revision: 1, log: log as RingLog }]]),
+  });
 };
 
 test('ring log: a state file keeps it', () => {
@@ -125,7 +131,10 @@ test('ring log: a state file with one that cannot be is refused, and says where'
     [/ringLog\/generation: /, { ...good, generation: 'x' }],
     [/ringLog\/changes\/0\/at: 5 is before the one before, 1000/, { ...good, changes: [{ ...change, at: 5 }] }],
     [/ringLog: does not end with backend "at-10\.0\.0\.2" as the pool has it/, { ...good, changes: [], generation: 2 }],
-    [/ringLog: ends with backend "x", which the pool has not/, { ...good, changes: [{ ...change, set: [...change.set, { name: 'x', weight: 1, state: 'live' }] }] }],
+    [
+      /ringLog: ends with backend "x", which the pool has not/,
+      { ...good, changes: [{ ...change, set: [...change.set, { name: 'x', weight: 1, state: 'live' }] }] },
+    ],
     [/ringLog\/members\/0\/state: /, { ...good, members: [{ name: A.name, weight: 1, state: 'up' }] }],
     [/ringLog\/before\/size: 12 is not a ring size/, { ...good, before: { ...good, changes: [], size: 12 } }],
     [/ringLog\/before: ends at 2000, after 1000/, { ...good, before: good }],
