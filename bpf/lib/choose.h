@@ -114,7 +114,7 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 	} else {
 		__u64 row = ring_row_of(pkt, service, flags);
 
-		if (row >> 16 && !syn)
+		if (room && row >> 16 && !syn)
 			choice = choose_moved(pkt, service);
 		if (choice.to)
 			began = true;

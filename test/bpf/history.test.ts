@@ -97,7 +97,7 @@ test('history: the hold time ends it, and 0 is none', async (t) => {
   await node.put(web([first, ...rest], { holdSeconds: 1 }), www);
   await node.put(web([{ ...first, state: 'drain' }, ...rest], { holdSeconds: 1 }));
   const held = async () => (await node.facts.pool('web'))?.ring?.inTransition;
-  assert.ok((await held()) ?? 0 > 0);
+  assert.ok(((await held()) ?? 0) > 0);
   await new Promise((resolve) => setTimeout(resolve, 1100));
   node.moved(); // as the reconciler does every 10 seconds
   await until('rows are stable', () => rowsOf(node).every((owner, at) => at % 4 === 0 || owner === ''));
