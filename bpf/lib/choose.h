@@ -65,7 +65,7 @@ static __always_inline struct choice choose_quic(struct xdp_md *ctx, const struc
 
 /*
  * The backend of a flow that has been on another CPU until now. Worth a look at all of them only where the
- * row cannot tell: on a stable one it is the same anyway.
+ * row cannot tell (on a stable one it is the same anyway), and once, when it is to be remembered here.
  */
 static __always_inline struct choice choose_moved(const struct packet *pkt, const struct service *service)
 {
