@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { type NativeMap, type NativeObject, type NativeProgram, native } from '../src/dataplane/native.js';
+import { ROW_WORDS, stableRows } from '../src/dataplane/tables.js';
 import { openPacketPath, type PacketPath } from '../test/support/packet-path.js';
 import { type PacketSpec, packet, TCP } from '../test/support/packets.js';
 import { FEATURES, type Feature } from './feature-cases.js';
@@ -22,6 +23,10 @@ export interface Case {
   readonly action: 'tx' | 'pass';
   /** ServiceFlag bits the program is loaded with; 0 when left out, as the daemon does for such services. */
   readonly features?: number;
+  /** So many flows are remembered; all when left out. */
+  readonly newFlowsPerSecond?: number;
+  /** Every row has had another owner. */
+  readonly inTransition?: boolean;
 }
 
 export interface CaseResult {
@@ -49,6 +54,17 @@ export const CASES: readonly Case[] = [
   { name: 'tcp4', flows: 1, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
   { name: 'tcp4', flows: 65536, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
   { name: 'tcp4', flows: 524288, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx' },
+  // Hardly one is remembered, so each packet goes by its row; then by a row with an owner before.
+  { name: 'tcp4_row', flows: 4096, spec: IPV4_TCP, programs: PROGRAMS, action: 'tx', newFlowsPerSecond: 0 },
+  {
+    name: 'tcp4_transition',
+    flows: 4096,
+    spec: IPV4_TCP,
+    programs: PROGRAMS,
+    action: 'tx',
+    newFlowsPerSecond: 0,
+    inTransition: true,
+  },
   { name: 'udp4', flows: 1, spec: { ...IPV4_TCP, protocol: 'udp', payload: 38 }, programs: PROGRAMS, action: 'tx' },
   { name: 'tcp6', flows: 1, spec: IPV6_TCP, programs: ['min_tx', 'xdp_lb'], action: 'tx' },
   { name: 'syn_flood', flows: 1048576, spec: { ...IPV4_TCP, flags: TCP.SYN }, programs: PROGRAMS, action: 'tx' },
@@ -92,7 +108,7 @@ export const benchObject = (name: string): string =>
 /** A packet path with a flow table of its own, so that no case meets another's flows. */
 export async function openBalancer(test: Case, room: number, device = 'lo'): Promise<PacketPath> {
   // Half a million flows would take eight seconds to begin within the default budget: only the flood runs with it.
-  const newFlowsPerSecond = test.name === 'syn_flood' ? DEFAULT_BUDGET : 1e9;
+  const newFlowsPerSecond = test.newFlowsPerSecond ?? (test.name === 'syn_flood' ? DEFAULT_BUDGET : 1e9);
   const path = await openPacketPath({
     flowsPerCpu: room,
     newFlowsPerSecond,
@@ -105,7 +121,9 @@ export async function openBalancer(test: Case, room: number, device = 'lo'): Pro
     path.backend(number, `10.9.0.${20 + number}`, 1, number, way);
     path.backend(8 + number, `fd00:9::${20 + number}`, 2, number, way);
   }
-  path.ring(1, 0, owners);
+  const rows = stableRows(owners);
+  if (test.inTransition) for (const [row, owner] of owners.entries()) rows[row * ROW_WORDS + 1] = 1 + (owner % 8);
+  path.rows(1, 0, rows);
   path.ring(
     2,
     65537,

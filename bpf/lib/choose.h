@@ -12,11 +12,42 @@ struct choice {
 	struct backend *to; /* NULL: none can take it */
 	__u32 number;
 	bool begins; /* the packet begins a connection */
+	bool older;  /* it is of a connection that may be older than the row's last change */
 };
 
 static __always_inline struct choice choose_number(const struct service *service, __u32 number)
 {
 	return (struct choice){.to = backend_of(service, number), .number = number};
+}
+
+/* The newest previous owner of a row in transition that still takes packets: its number, or 0. */
+__noinline __u32 previous_owner(__u64 row, __u32 flags)
+{
+	struct service service = {.flags = flags};
+
+	for (row >>= 16; row; row >>= 16) {
+		if (backend_of(&service, (__u16)row))
+			return (__u16)row;
+	}
+	return 0;
+}
+
+/*
+ * The row's owner for this packet. What begins goes to the current one. What is `older` than the last change
+ * began at a previous one; a row without those is stable, and all packets of a flow have always gone where it
+ * says.
+ */
+static __always_inline struct choice choose_row(const struct service *service, __u64 row, bool older)
+{
+	__u32 number = row_current(row);
+
+	if (older && row >> 16) {
+		__u32 previous = previous_owner(row, flags_of(service));
+
+		if (previous)
+			number = previous;
+	}
+	return choose_number(service, number);
 }
 
 /* The server the packet's connection ID names, if it takes packets. */
@@ -27,12 +58,30 @@ static __always_inline struct choice choose_quic(struct xdp_md *ctx, const struc
 		quic_server(ctx, pkt->l2_size + pkt->l4_offset, pkt->size - pkt->l4_offset, service->pool);
 	struct choice choice = choose_number(service, (__u32)found);
 
+	choice.older = found >> 32 != TALLY_QUIC_INITIAL;
 	count_tally(service->number, choice.to ? TALLY_QUIC_ROUTED : found >> 32);
 	return choice;
 }
 
 /*
- * The flow's backend, or `named` if that takes packets, or the ring's; remembered where there is room.
+ * The backend of a flow that has been on another CPU until now. Worth a look at all of them only where the
+ * row cannot tell (on a stable one it is the same anyway), and once, when it is to be remembered here.
+ */
+static __always_inline struct choice choose_moved(const struct packet *pkt, const struct service *service)
+{
+	struct packet *flow = scratch(SCRATCH_QUOTED);
+
+	if (!flow)
+		return (struct choice){};
+	flow->to = pkt->to;
+	flow->from[0] = pkt->from[0];
+	flow->from[1] = pkt->from[1];
+	flow->from_port = pkt->from_port;
+	return choose_number(service, flow_owner(flow, service->number));
+}
+
+/*
+ * The flow's backend, or `named` if that takes packets, or its row's; remembered where there is room.
  * `flags`: enum service_flag. `place` is where the flow's record would be (flow_locate).
  */
 static __always_inline struct choice choose_flow(const struct packet *pkt, const struct service *service,
@@ -40,7 +89,9 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 {
 	/* Inlined to one load; a clock would be a call of some 10 ns on every packet. */
 	__u64 ticks = bpf_jiffies64();
+	bool tcp = pkt->to.protocol == IPPROTO_TCP;
 	bool syn = pkt->tcp_flags & TCP_SYN;
+	bool began = false;
 	struct choice choice = {};
 
 	flow_tag_service(place, service->number);
@@ -54,12 +105,27 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 		flow_turn(place, named.number);
 		return named;
 	}
-	choice = named.to ? named : choose_number(service, ring_choose(pkt, service, flags));
-	if (choice.to) {
-		bool inserted = flow_insert(place, pkt, service->number, choice.number, ticks);
+	bool room = flow_room(place, service->number, ticks);
+	/* A SYN that cannot be remembered goes where the rest of its connection will. */
+	bool older = tcp ? !syn || !room : named.older;
 
-		choice.begins = syn || (inserted && pkt->to.protocol == IPPROTO_UDP);
+	if (named.to) {
+		choice = named;
+	} else {
+		__u64 row = ring_row_of(pkt, service, flags);
+
+		if (room && row >> 16 && !syn)
+			choice = choose_moved(pkt, service);
+		if (choice.to)
+			began = true;
+		else
+			choice = choose_row(service, row, older);
 	}
+	if (!choice.to)
+		return choice;
+	if (room)
+		flow_insert(place, pkt, service->number, choice.number, ticks);
+	choice.begins = syn || (room && !tcp && !began);
 	return choice;
 }
 
@@ -72,9 +138,10 @@ static __always_inline struct choice choose(struct xdp_md *ctx, const struct pac
 
 	if (flags & SERVICE_QUIC)
 		named = choose_quic(ctx, pkt, service);
-	if (flags & SERVICE_STATELESS)
-		return named.to ? named : choose_number(service, ring_choose(pkt, service, flags));
-	return choose_flow(pkt, service, place, flags, named);
+	if (!(flags & SERVICE_STATELESS))
+		return choose_flow(pkt, service, place, flags, named);
+	/* Without a memory old and new cannot be told apart: all go where the new ones do. */
+	return named.to ? named : choose_row(service, ring_row_of(pkt, service, flags), false);
 }
 
 #endif

@@ -262,38 +262,47 @@ __noinline __u32 flow_owner(const struct packet *flow, __u32 service)
 }
 
 /*
- * Remembers a flow whose first packet this is, unless the budget or its bucket forbids: then the ring
- * alone decides, now and for its next packets. True when it was written.
+ * Whether a flow that flow_lookup did not find can be remembered, and then in which way: not over the
+ * service's budget, and not when its bucket is full of recent established flows.
  */
-static __always_inline bool flow_insert(struct flow_place *place, const struct packet *pkt, __u16 service,
-					__u16 backend, __u64 ticks)
+static __always_inline bool flow_room(struct flow_place *place, __u16 service, __u64 ticks)
 {
-	__u16 now = flow_seen(ticks);
 	__u32 zero = 0;
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &zero);
-	struct budget *budget = budget_of(&flow_budgets, service, ticks);
 
-	if (!stats || !budget)
+	if (!stats)
 		return false;
 	stats->misses++;
-	if (budget->used >= flow_budget_per_window) {
+	if (!flow_budget_left(service, ticks)) {
 		stats->over_budget++;
 		return false;
 	}
 	/* A record found but outlived is written over. */
+	if (place->way >= 0)
+		return true;
+	place->way = flow_victim(place->bucket, flow_seen(ticks));
 	if (place->way < 0) {
-		place->way = flow_victim(place->bucket, now);
-		if (place->way < 0) {
-			stats->bucket_full++;
-			return false;
-		}
-		if (place->bucket->way[place->way & (FLOW_WAYS - 1)].tag)
-			stats->evictions++;
+		stats->bucket_full++;
+		return false;
 	}
-	flow_write(place, pkt, service, backend, now);
-	budget->used++;
-	stats->inserts++;
 	return true;
+}
+
+/* Remembers a flow whose first packet this is, where flow_room found a place. */
+static __always_inline void flow_insert(struct flow_place *place, const struct packet *pkt, __u16 service,
+					__u16 backend, __u64 ticks)
+{
+	__u32 zero = 0;
+	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &zero);
+	struct budget *budget = budget_of(&flow_budgets, service, ticks);
+	__u32 tag = place->bucket->way[place->way & (FLOW_WAYS - 1)].tag;
+
+	if (!stats || !budget)
+		return;
+	stats->evictions += tag && tag != place->tag;
+	stats->inserts++;
+	budget->used++;
+	flow_write(place, pkt, service, backend, flow_seen(ticks));
 }
 
 #endif

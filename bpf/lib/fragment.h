@@ -70,10 +70,12 @@ static __always_inline struct choice choose_early(const struct packet *pkt, stru
 	if (!service_find(&key, service))
 		return (struct choice){};
 	/* With affinity to the source no ports are missing: where all its packets go. */
-	if (flags_of(service) & SERVICE_SOURCE)
-		return choose_number(service, ring_choose(pkt, service, SERVICE_SOURCE));
-	return choose_number(
-		service, ring_owner(service->pool, source_hash(pkt->to.family, pkt->from[0], pkt->from[1])));
+	__u64 row =
+		flags_of(service) & SERVICE_SOURCE
+			? ring_row_of(pkt, service, SERVICE_SOURCE)
+			: ring_row(service->pool, source_hash(pkt->to.family, pkt->from[0], pkt->from[1]));
+
+	return choose_row(service, row, false);
 }
 
 /* Without ports: where its datagram goes, or else would most likely go. */

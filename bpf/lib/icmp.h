@@ -60,7 +60,7 @@ static __always_inline int carry_error(struct xdp_md *ctx, struct errand *errand
 	if (!budget_take(&icmp_budgets, ICMP_ERROR, bpf_jiffies64(), icmp_budget_per_window))
 		return finish(REASON_ICMP_LIMITED, service->number, 0);
 	if (flags_of(service) & SERVICE_STATELESS) {
-		errand->number = ring_choose(flow, service, flags_of(service));
+		errand->number = row_current(ring_row_of(flow, service, flags_of(service)));
 	} else {
 		errand->number = flow_owner(flow, service->number);
 		if (!errand->number)

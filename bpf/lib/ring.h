@@ -6,10 +6,13 @@
 #include "hash.h"
 #include "maps.h"
 
-/* The owner of the row this hash names; 0 when the pool has no ring. Up to two cache misses. */
-static __always_inline __u16 ring_owner(__u32 pool, __u64 hash)
+/*
+ * The row this hash names (struct ring_row, its current owner in the low 16 bits); 0 when the pool has no
+ * ring. Up to two cache misses.
+ */
+static __always_inline __u64 ring_row(__u32 pool, __u64 hash)
 {
-	__u64 *ref = bpf_map_lookup_elem(&pools, &pool);
+	struct ring_ref *ref = bpf_map_lookup_elem(&pools, &pool);
 	if (!ref)
 		return 0;
 	/* One load: start and rows of the same ring, also while it is being replaced. */
@@ -18,16 +21,22 @@ static __always_inline __u16 ring_owner(__u32 pool, __u64 hash)
 	__u32 rows = ring >> 32;
 	/* Scaled instead of a remainder: no division, and the hash's high bits decide. */
 	__u32 index = start + (__u32)((hash >> 32) * rows >> 32);
-	struct ring_row *row = bpf_map_lookup_elem(&ring_rows, &index);
+	__u64 *row = bpf_map_lookup_elem(&ring_rows, &index);
 
 	if (!rows || !row)
 		return 0;
-	return row->current;
+	return *(volatile __u64 *)row;
 }
 
-/* The service's backend for this packet by its flow or, with SERVICE_SOURCE in `flags`, its client's prefix.
+/* The row's owner for what is new: a backend number, or 0. */
+static __always_inline __u32 row_current(__u64 row)
+{
+	return (__u16)row;
+}
+
+/* The service's row for this packet by its flow or, with SERVICE_SOURCE in `flags`, its client's prefix.
  * Costs a SipHash. */
-static __always_inline __u16 ring_choose(const struct packet *pkt, const struct service *service, __u32 flags)
+static __always_inline __u64 ring_row_of(const struct packet *pkt, const struct service *service, __u32 flags)
 {
 	if (flags & SERVICE_SOURCE) {
 		__u32 number = service->number;
@@ -35,11 +44,11 @@ static __always_inline __u16 ring_choose(const struct packet *pkt, const struct 
 
 		if (!options)
 			return 0;
-		return ring_owner(service->pool,
-				  source_hash(pkt->to.family, pkt->from[0] & options->source_mask[0],
-					      pkt->from[1] & options->source_mask[1]));
+		return ring_row(service->pool,
+				source_hash(pkt->to.family, pkt->from[0] & options->source_mask[0],
+					    pkt->from[1] & options->source_mask[1]));
 	}
-	return ring_owner(service->pool, ring_hash(pkt));
+	return ring_row(service->pool, ring_hash(pkt));
 }
 
 #endif

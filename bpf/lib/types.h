@@ -13,7 +13,7 @@
 
 /* In the path of the pins: incremented when an older daemon's maps can no longer be read with these structs.
  */
-enum abi { ABI_VERSION = 2 };
+enum abi { ABI_VERSION = 3 };
 
 /* Why a packet went where it went: each packet ends in exactly one. The action follows from it. */
 enum reason {
@@ -118,14 +118,20 @@ enum service_limit {
 	SERVICE_PROBES = 16,
 };
 
-/* Where a pool's ring lies in ring_rows. Read as one u64, so a packet sees the old ring or the new one. */
+/*
+ * Where a pool's ring lies in ring_rows. Place and size are read as one u64, so a packet sees the old ring or
+ * the new one. The rest is for people and other nodes.
+ */
 struct ring_ref {
-	__u32 start; /* first row */
-	__u32 rows;  /* 0: no ring */
+	__u32 start;	  /* first row */
+	__u32 rows;	  /* 0: no ring */
+	__u32 generation; /* of the pool's members that these rows come from */
+	__u32 pad;
 } __attribute__((aligned(8)));
-_Static_assert(sizeof(struct ring_ref) == 8, "read with one load");
+_Static_assert(sizeof(struct ring_ref) == 16, "an array of u64 pairs");
 
-/* Backend numbers. previous[] is the row's history while it is in transition, newest first, 0 = none. */
+/* Backend numbers, read as one u64. previous[]: the row's owners before, newest first, 0 = none; it is in
+ * transition while there is one. */
 struct ring_row {
 	__u16 current;
 	__u16 previous[3];

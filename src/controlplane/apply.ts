@@ -8,6 +8,7 @@ import { deleteService, writeService } from '../dataplane/services.js';
 import {
   clearBackend,
   invalidateBackend,
+  ROW_WORDS,
   readRingRef,
   writeBackend,
   writeRingRef,
@@ -28,7 +29,7 @@ export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<Ri
   const pause = slices();
   const capacity = maps.ringRows.length;
   const ringOf = new Map<number, Range>();
-  for (let pool = 0; pool < maps.pools.length; pool++) {
+  for (let pool = 0; pool < maps.handle.pools.info.maxEntries; pool++) {
     const { start, rows } = readRingRef(maps, pool);
     if (rows > 0) ringOf.set(pool, { start, size: rows });
   }
@@ -49,7 +50,7 @@ export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<Ri
     if (step.do === 'delete-ring') leave(step.pool);
     if (step.do !== 'set-ring') continue;
     await pause();
-    const size = step.owners.length;
+    const size = step.ring.rows.length / ROW_WORDS;
     let place = takeFirstFit(taken, size, capacity);
     const wait = place === null;
     if (wait) {
@@ -86,8 +87,9 @@ export async function apply(maps: Maps, steps: readonly Step[], places: readonly
         const place = places[rings++];
         if (!place) throw new RangeError('apply: got fewer places than rings');
         if (place.wait) await wait();
-        writeRingRows(maps, place.start, step.owners);
-        writeRingRef(maps, step.pool, { start: place.start, rows: step.owners.length });
+        const { rows, generation } = step.ring;
+        writeRingRows(maps, place.start, rows);
+        writeRingRef(maps, step.pool, { start: place.start, rows: rows.length / ROW_WORDS, generation });
         replaced = true;
         break;
       }
@@ -103,7 +105,7 @@ export async function apply(maps: Maps, steps: readonly Step[], places: readonly
         deleteService(maps, step.service.key);
         break;
       case 'delete-ring':
-        writeRingRef(maps, step.pool, { start: 0, rows: 0 });
+        writeRingRef(maps, step.pool, { start: 0, rows: 0, generation: 0 });
         break;
       case 'remove-backend':
         invalidateBackend(maps, step.number);

@@ -3,9 +3,9 @@
 import { type Backend as BackendEntry, BackendFlag, Family } from '../dataplane/abi.gen.js';
 import { familyOf } from '../model/address.js';
 import type { Backend, Pool, Snapshot } from '../model/objects.js';
-import { buildRingSliced, ringSize } from '../ring/index.js';
 import {
   backendField,
+  type KernelRing,
   type KernelService,
   type KernelState,
   keyId,
@@ -15,6 +15,7 @@ import {
 } from './kernel-state.js';
 import type { NextHop } from './next-hops.js';
 import type { Numbering, PoolNumbers } from './numbering.js';
+import { type PoolRing, poolRing } from './pool-ring.js';
 import { serviceEntry } from './settings.js';
 import { slices } from './slices.js';
 
@@ -40,37 +41,8 @@ export function wantedShares(pool: Pool, hops: NextHops, onLink = false): Map<st
   return new Map(pool.backends.map((backend, at) => [backend.name, sum === 0 ? 0 : (weights[at] ?? 0) / sum]));
 }
 
-interface BuiltRing {
-  readonly pool: Pool;
-  readonly live: readonly boolean[];
-  readonly numbers: readonly number[];
-  readonly owners: Uint16Array;
-}
-
-/** The ring built last for each pool, with all that went into it: the reconciler asks for every ring each time. */
-export type RingCache = Map<string, BuiltRing>;
-
-const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
-  a.length === b.length && a.every((item, at) => item === b[at]);
-
-async function ringOf(
-  pool: Pool,
-  { members }: PoolNumbers,
-  hops: NextHops,
-  onLink: boolean,
-  old?: BuiltRing,
-): Promise<BuiltRing> {
-  const live = pool.backends.map((b) => isLive(b, hops, onLink));
-  const numbers = pool.backends.map((b) => members.get(b.address)?.number ?? 0);
-  if (old && old.pool === pool && sameItems(old.live, live) && sameItems(old.numbers, numbers)) return old;
-  const ring = await buildRingSliced(
-    pool.backends.map(({ name, weight }, at) => ({ name, weight, live: live[at] === true })),
-    ringSize(pool.backends.length, pool.ring.size),
-  );
-  const numberOf = new Map(pool.backends.map(({ name }, at) => [name, numbers[at] ?? 0]));
-  const byIndex = Uint16Array.from([0, ...ring.names.map((name) => numberOf.get(name) ?? 0)]);
-  return { pool, live, numbers, owners: ring.owners.map((index) => byIndex[index] ?? 0) };
-}
+/** The ring built last for each pool: the reconciler asks for every ring each time. */
+export type RingCache = Map<string, PoolRing>;
 
 /** VLAN tags as on the wire: type, then tag control information (priority 0). */
 function tagField(hop: NextHop | null): Uint8Array {
@@ -107,18 +79,20 @@ export async function desired(
   cache: RingCache,
 ): Promise<KernelState> {
   const services = new Map<string, KernelService>();
-  const rings = new Map<number, Uint16Array>();
+  const rings = new Map<number, KernelRing>();
   const backends = new Map<number, BackendEntry>();
   const next: RingCache = new Map();
   const onLink = onLinkPools(snapshot);
   const pause = slices();
-  for (const [name, { value: pool }] of snapshot.pools) {
+  for (const [name, stored] of snapshot.pools) {
+    const pool = stored.value;
     const numbers = numbering.pools.get(name);
     if (!numbers) continue;
     if (pool.backends.length > 0) {
-      const ring = await ringOf(pool, numbers, hops, onLink.has(name), cache.get(name));
+      const reachable = pool.backends.map((b) => isReachable(hops.get(b.address), onLink.has(name)));
+      const ring = await poolRing(stored, numbers, reachable, Date.now(), cache.get(name));
       next.set(name, ring);
-      rings.set(numbers.number, ring.owners);
+      rings.set(numbers.number, ring.kernel);
     }
     for (const backend of pool.backends) {
       const number = numbers.members.get(backend.address)?.number;

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { acquireLock } from './lock.js';
-import { newHashKey } from './memory-store.js';
+import { emptySnapshot } from './memory-store.js';
 import { formatState, parseState } from './state-file.js';
 import type { Store } from './store.js';
 import { createStore } from './store-core.js';
@@ -37,7 +37,7 @@ async function load(path: string): Promise<Snapshot> {
     throw error;
   });
   if (text !== null) return parseState(text, path);
-  const empty: Snapshot = { revision: 0, hashKey: newHashKey(), services: new Map(), pools: new Map() };
+  const empty = emptySnapshot();
   await replaceFile(path, formatState(empty));
   return empty;
 }

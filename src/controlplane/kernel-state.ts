@@ -13,10 +13,16 @@ export interface KernelService {
   readonly value: Service;
 }
 
-/** Services by the hex of their key (VIP markers included), rings as backend numbers by row, backends by number. */
+/** A pool's ring: backend numbers, 4 a row (writeRingRows), and the generation of the pool's members they come from. */
+export interface KernelRing {
+  readonly rows: Uint16Array;
+  readonly generation: number;
+}
+
+/** Services by the hex of their key (VIP markers included), rings by pool, backends by number. */
 export interface KernelState {
   readonly services: ReadonlyMap<string, KernelService>;
-  readonly rings: ReadonlyMap<number, Uint16Array>;
+  readonly rings: ReadonlyMap<number, KernelRing>;
   readonly backends: ReadonlyMap<number, Backend>;
 }
 
@@ -74,11 +80,11 @@ export const backendField = once((backend: BackendObject): Uint8Array => address
 export async function readKernel(maps: Maps): Promise<KernelState> {
   const pause = slices();
   const services = new Map([...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.SERVICE));
-  const rings = new Map<number, Uint16Array>();
-  for (let pool = 0; pool < maps.pools.length; pool++) {
+  const rings = new Map<number, KernelRing>();
+  for (let pool = 0; pool < maps.handle.pools.info.maxEntries; pool++) {
     const ref = readRingRef(maps, pool);
     if (ref.rows === 0) continue;
-    rings.set(pool, readRingRows(maps, ref));
+    rings.set(pool, { rows: readRingRows(maps, ref), generation: ref.generation });
     await pause();
   }
   const backends = new Map<number, Backend>();

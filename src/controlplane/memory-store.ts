@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from 'node:crypto';
+import type { Snapshot } from '../model/objects.js';
 import type { Store } from './store.js';
 import { createStore } from './store-core.js';
 
-/** A store that lasts as long as the process: empty, revision 0, a random hash key. */
-export function openMemoryStore(): Store {
+/** An empty snapshot at revision 0 with a hash key of its own. */
+export const emptySnapshot = (): Snapshot => ({
+  revision: 0,
+  hashKey: newHashKey(),
+  services: new Map(),
+  pools: new Map(),
+});
+
+/** A store that lasts as long as the process. */
+export function openMemoryStore(initial = emptySnapshot()): Store {
   return createStore({
     kind: 'memory',
-    initial: { revision: 0, hashKey: newHashKey(), services: new Map(), pools: new Map() },
+    initial,
     persist: async () => undefined,
     release: () => undefined,
   });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order in which the kernel gets from what it holds to what it is to hold. Pure.
 import { type Backend, BackendFlag, type Service } from '../dataplane/abi.gen.js';
-import type { KernelService, KernelState } from './kernel-state.js';
+import type { KernelRing, KernelService, KernelState } from './kernel-state.js';
 
 /** Counters of a service: slot 0 and its pool's slots. */
 export interface CounterRange {
@@ -11,7 +11,7 @@ export interface CounterRange {
 
 export type Step =
   | { readonly do: 'set-backend'; readonly number: number; readonly entry: Backend }
-  | { readonly do: 'set-ring'; readonly pool: number; readonly owners: Uint16Array }
+  | { readonly do: 'set-ring'; readonly pool: number; readonly ring: KernelRing }
   | { readonly do: 'clear-service'; readonly number: number; readonly counters: CounterRange }
   | { readonly do: 'set-service'; readonly service: KernelService }
   | { readonly do: 'delete-service'; readonly service: KernelService }
@@ -43,8 +43,9 @@ const sameEntry = (a: Backend, b: Backend): boolean =>
   sameBytes(a.sourceMac, b.sourceMac);
 const sameService = (a: Service, b: Service): boolean =>
   a.number === b.number && a.pool === b.pool && a.countersStart === b.countersStart && a.flags === b.flags;
-const bytesOf = (ring: Uint16Array): Uint8Array => new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength);
-const sameRing = (a: Uint16Array, b: Uint16Array): boolean => Buffer.compare(bytesOf(a), bytesOf(b)) === 0;
+const bytesOf = (rows: Uint16Array): Uint8Array => new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
+const sameRing = (a: KernelRing, b: KernelRing): boolean =>
+  a.generation === b.generation && Buffer.compare(bytesOf(a.rows), bytesOf(b.rows)) === 0;
 
 /** Slot 0 and those of the members each pool has. */
 function slotsByPool(kernel: KernelState): Map<number, number[]> {
@@ -109,10 +110,10 @@ export function plan(have: KernelState, want: KernelState, freshCounters: (servi
 
   const newRings: Step[] = [];
   const rings: Step[] = [];
-  for (const [pool, owners] of want.rings) {
+  for (const [pool, ring] of want.rings) {
     const old = have.rings.get(pool);
-    if (old && sameRing(old, owners)) continue;
-    (!old && awaited.has(pool) ? newRings : rings).push({ do: 'set-ring', pool, owners });
+    if (old && sameRing(old, ring)) continue;
+    (!old && awaited.has(pool) ? newRings : rings).push({ do: 'set-ring', pool, ring });
   }
 
   const gone = [...have.services].filter(([id]) => !want.services.has(id)).map(([, service]) => service);

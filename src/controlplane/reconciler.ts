@@ -17,6 +17,7 @@ import {
   releaseNumbers,
 } from './numbering.js';
 import { plan } from './plan.js';
+import type { PoolRing } from './pool-ring.js';
 import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
 import type { Store } from './store.js';
@@ -29,6 +30,8 @@ export interface Applied {
   /** Never written to: each round goes on with a copy. */
   readonly numbering: Numbering;
   readonly hops: NextHops;
+  /** By pool. */
+  readonly rings: ReadonlyMap<string, PoolRing>;
   /** Why the newest round did not get through; null when it did. */
   readonly error: string | null;
   /** Rounds that changed something, and how long the last such took, ms. */
@@ -74,6 +77,7 @@ export function startReconciler(
     snapshot: store.read(),
     numbering: emptyNumbering(),
     hops: new Map(),
+    rings: new Map(),
     error: null,
     changes: 0,
     lastChangeMs: 0,
@@ -130,7 +134,7 @@ export function startReconciler(
     );
     releaseNumbers(given, snapshot);
     // At once: services may be counted elsewhere now.
-    state = { ...state, snapshot, numbering: given, hops };
+    state = { ...state, snapshot, numbering: given, hops, rings: new Map(rings) };
     const changed = steps.length > 0 || healed || prepared || cleaned;
     if (changed && plan(await readKernel(maps), want, () => 0).length > 0) {
       throw new FairleadError(

@@ -2,9 +2,11 @@
 import { type Reading, reader, Type } from '../model/check.js';
 import { FairleadError, type FieldError, messageOf } from '../model/errors.js';
 import { parseJson } from '../model/json-locate.js';
-import type { Pool, Service, Snapshot, Stored } from '../model/objects.js';
+import type { Pool, RingLog, Service, Snapshot, Stored, StoredPool } from '../model/objects.js';
 import { readPool, readService } from '../model/schema.js';
 import { type Problems, poolProblems, serviceProblems } from '../model/validate.js';
+import { logProblems } from './ring-log.js';
+import { readLog } from './ring-log-file.js';
 
 const revision = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
@@ -15,7 +17,7 @@ const StateBody = Type.Object(
     revision,
     hashKey: Type.String({ pattern: '^[0-9a-f]{32}$', description: '32 hex digits' }),
     services: Type.Array(Type.Object({ revision })),
-    pools: Type.Array(Type.Object({ revision })),
+    pools: Type.Array(Type.Object({ revision, ringLog: Type.Optional(Type.Unknown()) })),
   },
   { additionalProperties: false },
 );
@@ -24,17 +26,17 @@ interface State {
   readonly revision: number;
   readonly hashKey: string;
   readonly services: readonly { readonly revision: number }[];
-  readonly pools: readonly { readonly revision: number }[];
+  readonly pools: readonly { readonly revision: number; readonly ringLog?: unknown }[];
 }
 
 const readState = reader<State>(StateBody);
 
 /** The text of a state file, format 1: the whole snapshot, for people to read too. */
 export function formatState({ revision, hashKey, services, pools }: Snapshot): string {
-  const list = (objects: ReadonlyMap<string, Stored<object>>) =>
+  const list = (objects: ReadonlyMap<string, Stored<object> & { readonly log?: RingLog }>) =>
     [...objects]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([, stored]) => ({ ...stored.value, revision: stored.revision }));
+      .map(([, { value, revision: own, log }]) => ({ ...value, revision: own, ...(log && { ringLog: log }) }));
   const state = { format: 1, revision, hashKey, services: list(services), pools: list(pools) };
   return `${JSON.stringify(state, null, 2)}\n`;
 }
@@ -60,11 +62,31 @@ export function parseState(text: string, path: string): Snapshot {
   const state = draft as State;
   const { pools, services } = state;
   const bare: Snapshot = { revision: state.revision, hashKey: state.hashKey, services: new Map(), pools: new Map() };
-  const withPools = { ...bare, pools: readAll<Pool>(bare, pools, '/pools', readPool, poolProblems, refuse) };
+  const documents = pools.map(({ ringLog: _, ...document }) => document);
+  const read = readAll<Pool>(bare, documents, '/pools', readPool, poolProblems, refuse);
+  const withPools = { ...bare, pools: withLogs(read, pools, refuse) };
   return {
     ...withPools,
     services: readAll<Service>(withPools, services, '/services', readService, serviceProblems, refuse),
   };
+}
+
+/** `items` are the documents of `pools`, in the same order. */
+function withLogs(
+  pools: ReadonlyMap<string, Stored<Pool>>,
+  items: State['pools'],
+  refuse: (fields: readonly FieldError[]) => void,
+): ReadonlyMap<string, StoredPool> {
+  return new Map(
+    [...pools].map(([name, stored], i) => {
+      const input = items[i]?.ringLog;
+      if (input === undefined) return [name, stored] as const;
+      const { draft, fields } = readLog(input);
+      const problems = fields.length > 0 ? fields : logProblems(draft as RingLog, stored.value);
+      refuse(problems.map(({ pointer, detail }) => ({ pointer: `/pools/${i}/ringLog${pointer}`, detail })));
+      return [name, { ...stored, log: draft as RingLog }] as const;
+    }),
+  );
 }
 
 function readAll<T extends { readonly name: string }>(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FairleadError } from '../model/errors.js';
-import type { Snapshot } from '../model/objects.js';
+import type { Pool, Snapshot, StoredPool } from '../model/objects.js';
+import { nextLog } from './ring-log.js';
 import type { Change, Store } from './store.js';
 
 /** What a kind of store adds to the common part. */
@@ -61,7 +62,7 @@ export function applyChanges(snapshot: Snapshot, changes: readonly Change[]): Sn
   const pools = new Map(snapshot.pools);
   for (const change of changes) {
     if (change.kind === 'service') set(services, change.name, change.value, revision);
-    else set(pools, change.name, change.value, revision);
+    else setPool(pools, change.name, change.value, revision);
   }
   return { ...snapshot, revision, services, pools };
 }
@@ -69,6 +70,12 @@ export function applyChanges(snapshot: Snapshot, changes: readonly Change[]): Sn
 function set<T>(objects: Map<string, { value: T; revision: number }>, name: string, value: T | null, revision: number) {
   if (value === null) objects.delete(name);
   else objects.set(name, { value, revision });
+}
+
+/** With the pool goes the log of its members: who writes one writes the other. */
+function setPool(pools: Map<string, StoredPool>, name: string, value: Pool | null, revision: number): void {
+  if (value === null) pools.delete(name);
+  else pools.set(name, { value, revision, log: nextLog(pools.get(name), value, Date.now()) });
 }
 
 // The change is durable: a listener's bug must not look like a failed update to the writer. It surfaces as uncaught.

@@ -14,6 +14,7 @@ export type Change =
  *   refuse; nothing else is written between. It may be called again when another writer was faster, so it must be
  *   pure. It resolves, with the snapshot that holds the changes, when they are durable. No changes: the snapshot as
  *   it is, revision unchanged. All changes of one call get one new revision; the store's revision grows by one.
+ * - With a change of a pool goes the log of its members (StoredPool), in the same write: see ring-log.ts.
  * - `watch` calls back after each change with the whole snapshot, never twice for one revision, until the returned
  *   function is called.
  */

@@ -28,7 +28,7 @@ export const Reason = {
 } as const;
 
 export const Abi = {
-  VERSION: 2,
+  VERSION: 3,
 } as const;
 
 export const Tally = {
@@ -243,10 +243,12 @@ export const Service = struct<Service>(8, {
 export interface RingRef {
   start: number;
   rows: number;
+  generation: number;
 }
-export const RingRef = struct<RingRef>(8, {
+export const RingRef = struct<RingRef>(16, {
   start: u32(0),
   rows: u32(4),
+  generation: u32(8),
 });
 
 export interface RingRow {
@@ -383,7 +385,7 @@ export const MapShape = {
   split_turns: { type: 6, keySize: 4, valueSize: 8, maxEntries: 1, flags: 0 },
   services: { type: 2, keySize: 4, valueSize: 32, maxEntries: 32768, flags: 1024 },
   vip_filter: { type: 2, keySize: 4, valueSize: 8, maxEntries: 64, flags: 1024 },
-  pools: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
+  pools: { type: 2, keySize: 4, valueSize: 16, maxEntries: 4096, flags: 1024 },
   ring_rows: { type: 2, keySize: 4, valueSize: 8, maxEntries: 2097152, flags: 1024 },
   backends: { type: 2, keySize: 4, valueSize: 64, maxEntries: 65536, flags: 1024 },
   flows_hot: { type: 2, keySize: 4, valueSize: 64, maxEntries: 1, flags: 1024 },

@@ -1,36 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading and writing the tables that steer packets. Every write here is atomic for a packet: the whole old entry or the whole new one,
 // apart from a backend's, whose order of stores is given at writeBackend.
-import { Backend, BackendFlag, type RingRef } from './abi.gen.js';
+import { Backend, BackendFlag, type RingRef, RingRow } from './abi.gen.js';
 import type { Maps } from './maps.js';
 
-/** The u64 of struct ring_ref. */
-const packRef = (ref: RingRef): bigint => (BigInt(ref.rows) << 32n) | BigInt(ref.start);
+/** u16 in a row: its owner and up to three before. */
+export const ROW_WORDS = RingRow.size / 2;
 
 /** Where a pool's ring lies; rows 0 when it has none. */
 export function readRingRef(maps: Maps, pool: number): RingRef {
-  const word = maps.pools[pool] ?? 0n;
-  return { start: Number(word & 0xffffffffn), rows: Number(word >> 32n) };
+  const [word = 0n, rest = 0n] = maps.pools.subarray(pool * 2, pool * 2 + 2);
+  return {
+    start: Number(word & 0xffffffffn),
+    rows: Number(word >> 32n),
+    generation: Number(rest & 0xffffffffn),
+  };
 }
 
-/** One store: from here on packets use this ring. */
-export function writeRingRef(maps: Maps, pool: number, ref: RingRef): void {
-  Atomics.store(maps.pools, pool, packRef(ref));
+/** One store: from here on packets use this ring. The generation, which none of them reads, comes before it. */
+export function writeRingRef(maps: Maps, pool: number, { start, rows, generation }: RingRef): void {
+  Atomics.store(maps.pools, pool * 2 + 1, BigInt(generation));
+  Atomics.store(maps.pools, pool * 2, (BigInt(rows) << 32n) | BigInt(start));
 }
 
-/** Writes a ring (backend numbers by row) where no packet looks yet. A 65537-row ring takes well under a millisecond. */
-export function writeRingRows(maps: Maps, start: number, owners: Uint16Array): void {
-  const rows = new Uint16Array(maps.ringRows.buffer, maps.ringRows.byteOffset + start * 8, owners.length * 4);
-  rows.fill(0);
-  for (let row = 0; row < owners.length; row++) rows[row * 4] = owners[row] ?? 0;
+const rowsAt = (maps: Maps, start: number, count: number): Uint16Array =>
+  new Uint16Array(maps.ringRows.buffer, maps.ringRows.byteOffset + start * RingRow.size, count * ROW_WORDS);
+
+/**
+ * Writes a ring where no packet looks yet: ROW_WORDS backend numbers a row, the current owner first. A 65537-row ring takes well under a
+ * millisecond.
+ */
+export function writeRingRows(maps: Maps, start: number, rows: Uint16Array): void {
+  rowsAt(maps, start, rows.length / ROW_WORDS).set(rows);
 }
 
-/** The current owner of each row, copied. */
-export function readRingRows(maps: Maps, ref: RingRef): Uint16Array {
-  const rows = new Uint16Array(maps.ringRows.buffer, maps.ringRows.byteOffset + ref.start * 8, ref.rows * 4);
-  const owners = new Uint16Array(ref.rows);
-  for (let row = 0; row < ref.rows; row++) owners[row] = rows[row * 4] ?? 0;
-  return owners;
+/** A ring's rows as writeRingRows takes them, copied. */
+export const readRingRows = (maps: Maps, { start, rows }: Pick<RingRef, 'start' | 'rows'>): Uint16Array =>
+  rowsAt(maps, start, rows).slice();
+
+/** How many rows each backend number owns now. */
+export function rowsOwned(rows: Uint16Array): Map<number, number> {
+  const owned = new Map<number, number>();
+  for (let at = 0; at < rows.length; at += ROW_WORDS) {
+    const number = rows[at] ?? 0;
+    owned.set(number, (owned.get(number) ?? 0) + 1);
+  }
+  return owned;
+}
+
+/** Rows of owners that have had none before. */
+export function stableRows(owners: Uint16Array): Uint16Array {
+  const rows = new Uint16Array(owners.length * ROW_WORDS);
+  for (let row = 0; row < owners.length; row++) rows[row * ROW_WORDS] = owners[row] ?? 0;
+  return rows;
 }
 
 const WORDS = Backend.size / 8;

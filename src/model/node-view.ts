@@ -28,7 +28,18 @@ export interface ServiceStatus {
 export interface PoolStatus {
   readonly backends: ReadonlyMap<string, BackendStatus>;
   readonly ringRows: number;
+  /** Null while the pool has no ring. */
+  readonly ring: RingStatus | null;
   readonly appliedRevision: number;
+}
+
+export interface RingStatus {
+  /** Of the members its rows come from: counts the changes of the pool. */
+  readonly generation: number;
+  /** Rows that have had another owner within the hold time. */
+  readonly inTransition: number;
+  /** Of those, rows that wait to move on: all three places for previous owners are held. */
+  readonly deferred: number;
 }
 
 /** One flow, its records on all CPUs merged. Times are Unix milliseconds; `lastSeen` is coarse (about half a second). */

@@ -23,6 +23,39 @@ export interface Pool {
   readonly name: string;
   readonly backends: readonly Backend[];
   readonly ring: { readonly size: number };
+  /** How long a row of the ring keeps an owner it was taken from; 0: not at all. Default: HOLD_SECONDS. */
+  readonly holdSeconds?: number;
+}
+
+export const HOLD_SECONDS = 900;
+
+/** What the ring is to know of a backend. `live`: takes rows; `drain`: keeps its flows; `down`: takes nothing. */
+export interface RingLogMember {
+  readonly name: string;
+  readonly weight: number;
+  readonly state: 'live' | 'drain' | 'down';
+}
+
+/**
+ * What a pool's members were, so that every node, and a daemon that starts anew, computes the same rows with the same previous owners
+ * (src/ring/history.ts). Kept with the pool, in its document; controlplane/ring-log.ts writes and reads it.
+ */
+export interface RingLog {
+  /** Of the members in force: the number of changes the pool has had, and one. */
+  readonly generation: number;
+  /** Rows. Kept while the pool grows and shrinks, for rows of two sizes have nothing in common. */
+  readonly size: number;
+  /** The members before the first of `changes`, and since when, Unix ms. */
+  readonly at: number;
+  readonly members: readonly RingLogMember[];
+  /** Oldest first. `set`: members that came or changed; `removed`: names. */
+  readonly changes: readonly {
+    readonly at: number; // Unix ms, never before the one before
+    readonly set: readonly RingLogMember[];
+    readonly removed: readonly string[];
+  }[];
+  /** Until `at`, with another size. */
+  readonly before?: RingLog;
 }
 
 /** What clients connect to: `address` (the VIP, canonical text), `port` 0..65535 (0: every port without a service of its own), `protocol`. */
@@ -59,10 +92,15 @@ export interface Stored<T> {
   readonly revision: number;
 }
 
+/** Without a log: a pool that has had one set of members only. */
+export interface StoredPool extends Stored<Pool> {
+  readonly log?: RingLog;
+}
+
 /** Everything the store holds at one revision. `hashKey` is the cluster's secret for the ring hash: 32 hex digits (SipHash key, 16 bytes). */
 export interface Snapshot {
   readonly revision: number;
   readonly hashKey: string;
   readonly services: ReadonlyMap<string, Stored<Service>>;
-  readonly pools: ReadonlyMap<string, Stored<Pool>>;
+  readonly pools: ReadonlyMap<string, StoredPool>;
 }

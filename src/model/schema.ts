@@ -2,7 +2,7 @@
 import { parseAddress, whyNotUnicast } from './address.js';
 import { type Draft, defineFormat, type Reading, reader, Type } from './check.js';
 import type { FieldError } from './errors.js';
-import type { Backend, Pool, RateLimit, Service } from './objects.js';
+import { type Backend, HOLD_SECONDS, type Pool, type RateLimit, type Service } from './objects.js';
 import { canonicalPrefixes } from './prefix.js';
 
 defineFormat('unicast-address', whyNotUnicast);
@@ -67,6 +67,13 @@ export const PoolBody = Type.Object(
         { size: Type.Optional(Type.Integer({ minimum: 0, maximum: 131071, default: 0 })) },
         { ...closed, default: {} },
       ),
+    ),
+    holdSeconds: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 86400,
+        description: `how long rows keep the owner they were taken from; ${HOLD_SECONDS} when left out`,
+      }),
     ),
   },
   closed,

@@ -98,9 +98,13 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
   const weight: Sample[] = [];
   const share: Sample[] = [];
   const state: Sample[] = [];
+  const inTransition: Sample[] = [];
+  const deferred: Sample[] = [];
   const hops = { resolved: 0, unresolved: 0, off_link: 0 };
   for (const { value: pool } of snapshot.pools.values()) {
     const status = await facts.pool(pool.name, read);
+    inTransition.push({ labels: { pool: pool.name }, value: status?.ring?.inTransition ?? 0 });
+    deferred.push({ labels: { pool: pool.name }, value: status?.ring?.deferred ?? 0 });
     await pause();
     for (const backend of pool.backends) {
       const labels = { pool: pool.name, backend: backend.name };
@@ -123,6 +127,8 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     gauge('backend_flows', 'Live flows of the backend in the flow table.', flows),
     gauge('backend_weight', 'Configured weight, 0 to 256.', weight),
     gauge('backend_ring_share', 'Share of the ring rows the backend has in the kernel, 0 to 1.', share),
+    gauge('ring_rows_in_transition', 'Rows that had another owner within the hold time.', inTransition),
+    gauge('ring_rows_deferred', 'Rows that wait to move: they hold three previous owners.', deferred),
     gauge('backend_state', 'Configured state: 1 on the one it is in.', state),
     gauge(
       'next_hops',

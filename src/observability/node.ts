@@ -5,6 +5,7 @@ import { serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
+import { logOf } from '../controlplane/ring-log.js';
 import { admitSettings } from '../controlplane/settings.js';
 import { sourceWarnings } from '../controlplane/source-warnings.js';
 import type { Store } from '../controlplane/store.js';
@@ -21,11 +22,10 @@ import {
 } from '../dataplane/counters.js';
 import type { Dataplane } from '../dataplane/dataplane.js';
 import { actionOf, REASON_NAMES } from '../dataplane/reasons.js';
-import { readRingRef, readRingRows } from '../dataplane/tables.js';
+import { readRingRef, readRingRows, rowsOwned } from '../dataplane/tables.js';
 import { FairleadError } from '../model/errors.js';
 import type { BackendStatus, DropCount, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../model/node-view.js';
 import type { Backend, Pool } from '../model/objects.js';
-import { ringSize } from '../ring/index.js';
 import { censusOf } from './census.js';
 import { queryFlows } from './flow-view.js';
 
@@ -121,9 +121,7 @@ export function nodeFacts(
   /** Rows by backend number, as the kernel has them. */
   function rowsOf(poolNumber: number): { readonly rows: number; readonly owned: ReadonlyMap<number, number> } {
     const ref = readRingRef(maps, poolNumber);
-    const owned = new Map<number, number>();
-    for (const number of readRingRows(maps, ref)) owned.set(number, (owned.get(number) ?? 0) + 1);
-    return { rows: ref.rows, owned };
+    return { rows: ref.rows, owned: rowsOwned(readRingRows(maps, ref)) };
   }
 
   function backendStatus(
@@ -158,7 +156,8 @@ export function nodeFacts(
   }
 
   async function pool(name: string, read = now): Promise<PoolStatus | null> {
-    const { snapshot, numbering, revision } = reconciler.state();
+    const { snapshot, numbering, revision, rings } = reconciler.state();
+    const ring = rings.get(name);
     const value = snapshot.pools.get(name)?.value;
     const numbers = numbering.pools.get(name);
     if (!value || !numbers) return null;
@@ -167,6 +166,9 @@ export function nodeFacts(
     return {
       backends: backendStatus(value, services, byBackend, read),
       ringRows: readRingRef(maps, numbers.number).rows,
+      ring: ring
+        ? { generation: ring.log.generation, inTransition: ring.view.inTransition, deferred: ring.view.deferred }
+        : null,
       appliedRevision: revision,
     };
   }
@@ -265,9 +267,7 @@ export function nodeFacts(
       admitSettings(maps, snapshot, next);
       // The rings of deleted pools go last, and one is replaced beside the old: so the largest must fit once more.
       const pools = new Map([...snapshot.pools, ...next.pools]);
-      const rings = [...pools.values()].map(({ value: { backends, ring } }) =>
-        backends.length > 0 ? ringSize(backends.length, ring.size) : 0,
-      );
+      const rings = [...pools.values()].map((pool) => (pool.value.backends.length > 0 ? logOf(pool).size : 0));
       const rows =
         rings.reduce((total, size) => total + size, 0) + rings.reduce((most, size) => Math.max(most, size), 0);
       if (rows > maps.ringRows.length) {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { REASON_NAMES } from '../../src/dataplane/reasons.js';
+import { stableRows } from '../../src/dataplane/tables.js';
 import { parseAddress } from '../../src/model/address.js';
 import { fragmentHeader, icmp, ip, udp } from '../fuzz/build.js';
 import { runSteps, type Tried } from '../fuzz/run.js';
@@ -42,7 +43,7 @@ function worldWith(flags: number): World {
     });
     quicServers.set(`2:${quicId(number, 2, 4).toString('hex')}`, number);
   }
-  const ring = Uint16Array.from({ length: 251 }, (_, row) => 1 + (row % BACKENDS));
+  const ring = stableRows(Uint16Array.from({ length: 251 }, (_, row) => 1 + (row % BACKENDS)));
   const pool: ModelPool = { number: 1, ring, quicLengths: [0, 0, 4, 0, 0, 0, 0], quicServers };
   const services = [VIP4, VIP6].map(
     (address, at): ModelService => ({

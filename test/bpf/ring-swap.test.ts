@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Reason } from '../../src/dataplane/abi.gen.js';
 import { readOutcomes, readTraffic } from '../../src/dataplane/counters.js';
 import { native } from '../../src/dataplane/native.js';
-import { readRingRef, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
+import { readRingRef, stableRows, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
 import { openManyFlows } from '../support/many-flows.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
 import { TCP } from '../support/packets.js';
@@ -26,7 +26,7 @@ async function openSwapped(): Promise<PacketPath> {
   const path = await openPacketPath({ newFlowsPerSecond: 1 });
   for (const backend of [1, 2, 3, 4, 5, STALE]) path.backend(backend, `10.9.0.${backend}`, 1, backend);
   path.service(1, VIP, 80, 'tcp', 1, 0);
-  writeRingRows(path.maps, 0, new Uint16Array(15_000).fill(STALE));
+  writeRingRows(path.maps, 0, stableRows(new Uint16Array(15_000).fill(STALE)));
   return path;
 }
 
@@ -34,12 +34,9 @@ test('a ring is swapped under load: each packet sees one ring or the other, whol
   const path = await openSwapped();
   const { maps } = path;
   const place = (ring: (typeof RINGS)[number], start: number): void => {
-    writeRingRows(
-      maps,
-      start,
-      Uint16Array.from({ length: ring.rows }, (_, row) => ring.backends[row % ring.backends.length] ?? 0),
-    );
-    writeRingRef(maps, 1, { start, rows: ring.rows });
+    const owners = Uint16Array.from({ length: ring.rows }, (_, row) => ring.backends[row % ring.backends.length] ?? 0);
+    writeRingRows(maps, start, stableRows(owners));
+    writeRingRef(maps, 1, { start, rows: ring.rows, generation: 1 });
   };
   place(RINGS[0], REGIONS[0]);
 
@@ -58,7 +55,7 @@ test('a ring is swapped under load: each packet sees one ring or the other, whol
     place(RINGS[swap % 2 === 0 ? 0 : 1], REGIONS[swap % REGIONS.length] ?? 0);
     await native.synchronize();
     // From here on the old piece is free: whoever still reads it is found out.
-    writeRingRows(maps, old.start, new Uint16Array(old.rows).fill(STALE));
+    writeRingRows(maps, old.start, stableRows(new Uint16Array(old.rows).fill(STALE)));
   }
   swapping = false;
   await load;

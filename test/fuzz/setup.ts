@@ -79,7 +79,11 @@ export const quicId = (backend: number, config: number, length: number): Buffer 
 
 export function randomRing(random: Random, members: readonly number[]): Uint16Array {
   if (random.once(12)) return new Uint16Array(0);
-  return Uint16Array.from({ length: random.pick([1, 7, 31, 251]) }, () => random.pick(members));
+  const rows = Array.from({ length: random.pick([1, 7, 31, 251]) }, () => {
+    const owners = random.once(2) ? [random.pick(members)] : [...new Set([1, 2, 3, 4].map(() => random.pick(members)))];
+    return [...owners, 0, 0, 0].slice(0, 4);
+  });
+  return Uint16Array.from(rows.flat());
 }
 
 const MODES = [0, 0, ServiceFlag.GUE, ServiceFlag.GUE, ServiceFlag.L2];

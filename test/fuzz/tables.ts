@@ -15,7 +15,7 @@ import type { Maps } from '../../src/dataplane/maps.js';
 import { native } from '../../src/dataplane/native.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from '../../src/dataplane/program.js';
 import { writeService } from '../../src/dataplane/services.js';
-import { writeBackend, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
+import { ROW_WORDS, writeBackend, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
 import type { ModelBackend, ModelPool, ModelService, Prefix, World } from '../model/world.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
 
@@ -59,7 +59,7 @@ export function putBackend(maps: Maps, backend: ModelBackend): void {
 
 export function putRing(maps: Maps, pool: number, ring: Uint16Array): void {
   writeRingRows(maps, pool * ROWS_PER_POOL, ring);
-  writeRingRef(maps, pool, { start: pool * ROWS_PER_POOL, rows: ring.length });
+  writeRingRef(maps, pool, { start: pool * ROWS_PER_POOL, rows: ring.length / ROW_WORDS, generation: 1 });
 }
 
 function putPool(maps: Maps, pool: ModelPool): void {

@@ -61,22 +61,28 @@ function masked(address: Buffer, bits: number): Buffer {
   );
 }
 
-function ownerOf(world: World, service: ModelService, hashed: Buffer): number {
+/** The row's owner and those before it, newest first; nobody where there is no ring. */
+function rowOf(world: World, service: ModelService, hashed: Buffer): number[] {
   const ring = (world.pools.get(service.pool) as ModelPool).ring;
-  const row = Math.floor((sipHashHigh(world.ringKey, hashed) * ring.length) / 2 ** 32);
-  return ring[row] ?? 0;
+  const row = Math.floor((sipHashHigh(world.ringKey, hashed) * (ring.length / 4)) / 2 ** 32);
+  return [...ring.subarray(row * 4, row * 4 + 4)];
 }
 
-/** The backend number the ring has for a flow; 0: none. */
-export function ringChoice(world: World, service: ModelService, tuple: Tuple): number {
+const ownerOf = (world: World, service: ModelService, hashed: Buffer): number => rowOf(world, service, hashed)[0] ?? 0;
+
+/** The backend number the ring has for a flow's new packets; 0: none. */
+export const ringChoice = (world: World, service: ModelService, tuple: Tuple): number =>
+  ringRow(world, service, tuple)[0] ?? 0;
+
+function ringRow(world: World, service: ModelService, tuple: Tuple): number[] {
   if ((service.flags & ServiceFlag.SOURCE) !== 0) {
-    return ownerOf(world, service, masked(tuple.from, service.sourceBits));
+    return rowOf(world, service, masked(tuple.from, service.sourceBits));
   }
   const ports = Buffer.alloc(5);
   ports.writeUInt16BE(tuple.fromPort, 0);
   ports.writeUInt16BE(tuple.toPort, 2);
   ports.writeUInt8(tuple.protocol, 4);
-  return ownerOf(world, service, Buffer.concat([tuple.from, tuple.to, ports]));
+  return rowOf(world, service, Buffer.concat([tuple.from, tuple.to, ports]));
 }
 
 /** Without ports to go by: fragments that came before their first. */
@@ -141,9 +147,18 @@ export function choose(world: World, service: ModelService, packet: Packet): Cho
     tallies.push(tally);
     named = backend;
   }
-  const ring = (): ModelBackend | null => named ?? takes(world, ringChoice(world, service, packet), service.flags);
-  if ((service.flags & ServiceFlag.STATELESS) !== 0) return { backend: ring(), tallies, begun: false };
-  const choice = remembered(world, service, packet, id, ring);
+  const ring = (older: boolean): ModelBackend | null => {
+    if (named !== null) return named;
+    const [owner = 0, ...before] = ringRow(world, service, packet);
+    const previous = older ? before.find((number) => takes(world, number, service.flags)) : undefined;
+    return takes(world, previous ?? owner, service.flags);
+  };
+  if ((service.flags & ServiceFlag.STATELESS) !== 0) return { backend: ring(false), tallies, begun: false };
+  const established =
+    packet.protocol === TCP
+      ? (packet.frame.readUInt8(packet.transport + 13) & SYN) === 0
+      : tallies.some((tally) => tally !== Tally.QUIC_INITIAL);
+  const choice = remembered(world, service, packet, id, () => ring(established));
   if (named === null) return { ...choice, tallies };
   (world.flows.get(id) as Flow).backend = named.number;
   return { ...choice, backend: named, tallies };

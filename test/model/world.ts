@@ -20,7 +20,7 @@ export interface ModelBackend {
 
 export interface ModelPool {
   readonly number: number;
-  ring: Uint16Array; // backend numbers by row; no rows: no ring
+  ring: Uint16Array; // backend numbers, 4 a row: the owner, then those before it; no rows: no ring
   readonly quicLengths: readonly number[]; // by config rotation codepoint
   /** Backend numbers by codepoint and server ID in hex: `0:a1b2`. */
   readonly quicServers: ReadonlyMap<string, number>;

@@ -49,7 +49,7 @@ export const webPool = {
   ],
   ring: { size: 0 },
   revision: 6,
-  status: { ringRows: 251, appliedRevision: 7, backends: statuses },
+  status: { ringRows: 251, ring: null, appliedRevision: 7, backends: statuses },
 };
 
 export const webB1 = { ...webPool.backends[0], revision: 6, status: statuses.b1 };

@@ -6,7 +6,7 @@ import { type Maps, mapsOf, openMaps } from '../../src/dataplane/maps.js';
 import { type NativeObject, type NativeProgram, native } from '../../src/dataplane/native.js';
 import { loadXdpLb, type ProgramConfig } from '../../src/dataplane/program.js';
 import { writeService } from '../../src/dataplane/services.js';
-import { writeBackend, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
+import { ROW_WORDS, stableRows, writeBackend, writeRingRef, writeRingRows } from '../../src/dataplane/tables.js';
 import { parseAddress } from '../../src/model/address.js';
 
 export const NEXT_HOP_MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
@@ -33,7 +33,9 @@ export interface PacketPath {
     slot: number,
     more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean; tags?: Uint8Array },
   ): void;
+  /** A ring of rows without a history; or rows as writeRingRows takes them. */
   ring(pool: number, start: number, owners: Uint16Array): void;
+  rows(pool: number, start: number, rows: Uint16Array): void;
   service(
     number: number,
     address: string,
@@ -55,6 +57,10 @@ export async function openPacketPath(
   const maps = openMaps(mapsOf(object), object.program('flow_clock'));
   const program = object.program('xdp_lb');
   object.close();
+  const rows = (pool: number, start: number, rows: Uint16Array): void => {
+    writeRingRows(maps, start, rows);
+    writeRingRef(maps, pool, { start, rows: rows.length / ROW_WORDS, generation: 1 });
+  };
   return {
     maps,
     program,
@@ -76,10 +82,8 @@ export async function openPacketPath(
         tag: Uint8Array.from({ length: 8 }, (_, at) => more.tags?.[at] ?? 0),
       });
     },
-    ring(pool, start, owners) {
-      writeRingRows(maps, start, owners);
-      writeRingRef(maps, pool, { start, rows: owners.length });
-    },
+    ring: (pool, start, owners) => rows(pool, start, stableRows(owners)),
+    rows,
     service(number, address, port, protocol, pool, countersStart, flags = 0) {
       const key = serviceKey({ address, port, protocol });
       writeService(maps, vipMarker(key), { number: 0, pool: 0, countersStart: 0, flags: 0 });

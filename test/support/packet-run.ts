@@ -58,6 +58,6 @@ export function sentTo(frame: Buffer, way: Pick<Way, 'to' | 'form'> & { tags?: B
 }
 
 /** Keeps this thread on one CPU: the flow table is per CPU. */
-export function pinTo(cpu: number): void {
+export function pinTo(cpu: number | string): void {
   execFileSync('taskset', ['-cp', String(cpu), String(process.pid)]);
 }

@@ -9,7 +9,7 @@ import type { Change, Store } from '../../src/controlplane/store.js';
 import type { MapName, Maps } from '../../src/dataplane/maps.js';
 import type { NativeProgram } from '../../src/dataplane/native.js';
 import { formatAddress } from '../../src/model/address.js';
-import type { Pool, Service } from '../../src/model/objects.js';
+import type { Pool, Service, Snapshot } from '../../src/model/objects.js';
 import { type NodeFacts, nodeFacts } from '../../src/observability/node.js';
 import { openPacketPath } from './packet-path.js';
 import { packet, TCP } from './packets.js';
@@ -47,9 +47,10 @@ export const changeOf = (object: Pool | Service): Change =>
     ? { kind: 'pool', name: object.name, value: object }
     : { kind: 'service', name: object.name, value: object };
 
-export async function openReconciled(t: TestContext): Promise<Reconciled> {
+/** `initial`: what the store holds. */
+export async function openReconciled(t: TestContext, initial?: Snapshot): Promise<Reconciled> {
   const { maps, program, close } = await openPacketPath();
-  const store = openMemoryStore();
+  const store = openMemoryStore(initial);
   const lost = new Set<string>();
   const routed = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
@@ -120,7 +121,7 @@ export async function openReconciled(t: TestContext): Promise<Reconciled> {
     program.close();
     maps.close();
   });
-  await reconciler.applied(0, ROUND_MS);
+  await reconciler.applied(initial?.revision ?? 0, ROUND_MS);
   return node;
 }
 

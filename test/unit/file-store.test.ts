@@ -53,7 +53,9 @@ test('file store: opened again it holds the same, hash key and revisions include
     { ...after, pools: new Map([...after.pools].sort().reverse()) },
     { ...before, pools: new Map([...before.pools].sort().reverse()) },
   );
-  assert.deepEqual(after.pools.get('b'), { value: pool('b', 3), revision: 1 });
+  const { log, ...b } = after.pools.get('b') ?? {};
+  assert.deepEqual(b, { value: pool('b', 3), revision: 1 });
+  assert.deepEqual(log?.members, [{ name: 'b1', weight: 3, state: 'live' }]);
 });
 
 test('file store: a second opener is refused while the first lives', async (t) => {

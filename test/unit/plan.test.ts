@@ -236,7 +236,7 @@ function memoryKernel() {
         settled(`backend ${step.number}`);
         return void backends.set(step.number, step.entry);
       case 'set-ring':
-        return void rings.set(step.pool, step.owners);
+        return void rings.set(step.pool, step.ring);
       case 'clear-service':
         for (let at = 0; at < step.counters.size; at++) counters.delete(step.counters.start + at);
         return;
@@ -295,14 +295,14 @@ function check({ state: now }: Kernel, have: KernelState, want: KernelState, siz
     // Not to be had when services leave and arrive at once at a pool that gets its first ring.
     if (!have.rings.has(value.pool) && want.services.get(id)?.value.pool !== value.pool) continue;
     const size = sizes.get(`${id} ${value.countersStart}`) ?? 0;
-    for (const number of new Set(ring)) {
+    for (const number of new Set(ring?.rows)) {
       const entry = now.backends.get(number);
       if (entry) assert.ok(entry.slot < size, `slot ${entry.slot} of backend ${number} is in a range of ${size}`);
     }
   }
   for (const [pool, ring] of now.rings) {
-    const before = new Set(have.rings.get(pool));
-    for (const number of new Set(ring)) {
+    const before = new Set(have.rings.get(pool)?.rows);
+    for (const number of new Set(ring.rows)) {
       if (number === 0 || before.has(number)) continue;
       const flags = now.backends.get(number)?.flags ?? 0;
       assert.ok(flags & BackendFlag.VALID, `pool ${pool} has backend ${number}, which is not valid`);
@@ -314,7 +314,7 @@ function check({ state: now }: Kernel, have: KernelState, want: KernelState, siz
 function traffic({ state: now, counters, count }: Kernel, totals: Map<string, number>): void {
   for (const [id, { value }] of now.services) {
     if (value.number === 0) continue;
-    for (const number of new Set(now.rings.get(value.pool))) {
+    for (const number of new Set(now.rings.get(value.pool)?.rows)) {
       const entry = now.backends.get(number);
       if (!entry || !(entry.flags & BackendFlag.VALID)) continue;
       counters.set(value.countersStart + entry.slot, count(value.countersStart + entry.slot) + 1);
