@@ -58,14 +58,6 @@ __noinline int balance_errand(struct xdp_md *ctx)
 	return ERRAND_READY;
 }
 
-/* What is still to be done after the long way has said `action`. */
-static __always_inline int run_errand(struct xdp_md *ctx, int action)
-{
-	if (action == ERRAND_BALANCE)
-		action = balance_errand(ctx);
-	return action == ERRAND_READY ? send_errand(ctx) : action;
-}
-
 /* What the short way does not know, parsed again in full. Apart, so that it costs the short way nothing. */
 __noinline int uncommon(struct xdp_md *ctx)
 {
@@ -119,7 +111,7 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 
 	if (flags) {
 		if (flags & SERVICE_CHOOSY)
-			return run_errand(ctx, uncommon(ctx));
+			return ERRAND_UNCOMMON;
 		return balance_flow(ctx, pkt, &service, &place);
 	}
 	/* The same again without a thought for flags: compiled apart, what they would ask costs nothing. */
@@ -127,8 +119,11 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 	return balance_flow(ctx, pkt, &service, &place);
 }
 
-SEC("xdp.frags")
-int xdp_lb(struct xdp_md *ctx)
+/*
+ * What nearly every packet is, to services that want nothing more than their flows remembered. Apart, so that
+ * its many values on the stack are gone before what it leaves over is called.
+ */
+__noinline int common(struct xdp_md *ctx)
 {
 	struct packet pkt = {};
 	enum reason reason = parse(ctx, &pkt);
@@ -136,10 +131,22 @@ int xdp_lb(struct xdp_md *ctx)
 	if (reason == REASON_NOT_IP || reason == REASON_RUNT)
 		return finish(reason, 0, 0);
 	if (reason != REASON_FORWARDED)
-		return run_errand(ctx, uncommon(ctx));
+		return ERRAND_UNCOMMON;
 	if (!service_possible(&pkt))
 		return finish(REASON_NOT_OURS, 0, 0);
 	return balance(ctx, &pkt);
+}
+
+SEC("xdp.frags")
+int xdp_lb(struct xdp_md *ctx)
+{
+	int action = common(ctx);
+
+	if (action == ERRAND_UNCOMMON)
+		action = uncommon(ctx);
+	if (action == ERRAND_BALANCE)
+		action = balance_errand(ctx);
+	return action == ERRAND_READY ? send_errand(ctx) : action;
 }
 
 /* Each of the two copies of a packet that did not fit, in split_out. */

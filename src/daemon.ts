@@ -7,6 +7,7 @@ import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
 import { openFileStore } from './controlplane/file-store.js';
+import { openFollowStore } from './controlplane/follow-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
@@ -115,7 +116,8 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const store = await openFileStore(config.store.path);
+  const { path: file, follow } = config.store;
+  const store = follow ? await openFollowStore(file, (line) => log.warn(line)) : await openFileStore(file);
   onClose(() => store.close());
   const app = buildApi({ store, node: onceStarted(() => node) });
   try {

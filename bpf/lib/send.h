@@ -87,8 +87,9 @@ _Static_assert(sizeof(struct errand) <= sizeof(struct scratch), "lies in it");
 
 /* What a function says, beside actions, that leaves this packet's errand to its caller: the stack is not
  * deep. */
-#define ERRAND_READY (-1)   /* to be sent */
-#define ERRAND_BALANCE (-2) /* to be given a backend */
+#define ERRAND_READY (-1)    /* to be sent */
+#define ERRAND_BALANCE (-2)  /* to be given a backend */
+#define ERRAND_UNCOMMON (-3) /* to be parsed again in full */
 
 static __always_inline void *scratch(enum scratch_use what)
 {

@@ -11,6 +11,7 @@ import { version } from './version.js';
 export interface LabOptions {
   readonly name: string;
   readonly backends: number;
+  readonly balancers: number;
 }
 
 /** What there is of a lab; `pid` null: no process runs it. */
@@ -91,13 +92,15 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
       .description(description)
       .option('--name <prefix>', 'which lab: the prefix of its namespaces', 'fairlead');
   const sized = (command: Command) =>
-    command.addOption(integerOption('--backends <n>', 'how many backends', 1, 64).default(3));
+    command
+      .addOption(integerOption('--backends <n>', 'how many backends', 1, 64).default(3))
+      .addOption(integerOption('--balancers <n>', 'how many balancers, behind ECMP', 1, 2).default(1));
   const show = async (command: Command, state: LabState) => {
     const session = await openSession(io, command);
     session.show(state, () => stateLines(state));
   };
 
-  withExamples(sized(verb('up', 'bring the lab up and leave it standing')), 'lab up --backends 4').action(
+  withExamples(sized(verb('up', 'bring the lab up and leave it standing')), 'lab up --backends 4 --balancers 2').action(
     async (options: LabOptions, command: Command) => show(command, await lab.up(options)),
   );
   withExamples(verb('down', 'take the lab down, whatever is left of it'), 'lab down').action(

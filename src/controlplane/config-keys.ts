@@ -33,6 +33,7 @@ export const configKeys = {
   } satisfies Rule<readonly InterfaceConfig[]> as Rule<readonly InterfaceConfig[]>,
   'store.type': supported('file', ['etcd']),
   'store.path': path('/var/lib/fairlead/state.json'),
+  'store.follow': yesOrNo(false),
   'api.socket': scalar(
     'an absolute path of at most 107 bytes',
     (value) => (Buffer.byteLength(String(value)) <= 107 ? absolute(value) : undefined), // sun_path, unix(7)
@@ -96,6 +97,12 @@ function readInterfaces(value: unknown, refuse: Refuse): readonly InterfaceConfi
 }
 
 const xdpModes: readonly InterfaceConfig['xdp'][] = ['auto', 'native', 'generic'];
+
+function yesOrNo(fallback: boolean): Rule<boolean> {
+  const accept = (value: unknown): boolean | undefined =>
+    typeof value === 'boolean' ? value : ({ true: true, false: false } as Record<string, boolean>)[String(value)];
+  return scalar('true or false', accept, () => fallback);
+}
 
 function scalar<T>(wanted: string, accept: (value: unknown) => T | undefined, fallback: () => T): Rule<T> {
   return {

@@ -8,7 +8,7 @@ import { type ConfigKey, type ConfigValues, configKeys, defaultsAnd, show } from
 export interface Config {
   readonly node: string;
   readonly interfaces: ConfigValues['interfaces']; // at least one, names unique
-  readonly store: { readonly type: 'file'; readonly path: string };
+  readonly store: { readonly type: 'file'; readonly path: string; readonly follow: boolean }; // follow: another process writes it
   readonly api: { readonly socket: string; readonly listen: string | null }; // listen: 127.0.0.1:7080, [::1]:7080
   readonly flows: { readonly perCpu: number; readonly mode: 'all'; readonly newPerSecond: number };
   readonly tunnel: { readonly source: string | null; readonly source6: string | null; readonly mtu: number };
@@ -168,7 +168,7 @@ function assemble(values: ConfigValues): Config {
   return {
     node: values.node,
     interfaces: values.interfaces,
-    store: { type: values['store.type'], path: values['store.path'] },
+    store: { type: values['store.type'], path: values['store.path'], follow: values['store.follow'] },
     api: { socket: values['api.socket'], listen: values['api.listen'] },
     flows: {
       perCpu: values['flows.perCpu'],

@@ -10,10 +10,11 @@ import { createNamespaces, everyOne, existingNamespaces } from './netns.js';
 import { removeLab } from './teardown.js';
 import { planTopology, type Topology } from './topology.js';
 
-/** Which lab: its name (prefix of the namespaces) and its number of backends, 1..64. */
+/** Which lab: its name (prefix of the namespaces), its number of backends, 1..64, and of balancers, 1 (default) or 2. */
 export interface LabOptions {
   readonly name: string;
   readonly backends: number;
+  readonly balancers?: number;
 }
 
 /** A lab that stands. `close` takes everything down in reverse; what was added with `onClose` goes first. */
@@ -30,7 +31,7 @@ export interface LabBase {
  * lab made, the signal's reason when it fires; then nothing stays behind.
  */
 export async function openBase(options: LabOptions, signal: AbortSignal): Promise<LabBase> {
-  const topology = planTopology(options.name, options.backends);
+  const topology = planTopology(options.name, options.backends, options.balancers);
   const { name } = topology;
   const directory = runtimeDirectory(name);
   const undo: ((clean: boolean) => Promise<void>)[] = [];

@@ -7,40 +7,48 @@ import { FairleadError, messageOf } from '../model/errors.js';
 import { type Api, apiAt } from './api.js';
 import type { LabBase } from './base.js';
 import { spawnInside, stopChild } from './children.js';
-import { labInterface, labMtu, type Topology } from './topology.js';
+import { type LabBalancer, labInterface, labMtu } from './topology.js';
 
-/** The balancer's daemon inside its namespace. */
+/** A balancer's daemon inside its namespace. */
 export interface LabDaemon {
+  readonly balancer: LabBalancer;
   readonly socket: string;
   readonly api: Api;
+  /** Kills it with SIGKILL; it is started again. */
+  kill(): void;
   /** How often it has ended by itself and was started again. */
   restarts(): number;
   stop(): Promise<void>;
 }
 
-/** A lab with the balancer at work in it, its pools and services in the kernel. */
+/** A lab with the balancers at work in it, its pools and services in their kernels. */
 export interface Lab extends LabBase {
+  /** That of the first balancer, which writes the store. */
   readonly daemon: LabDaemon;
+  /** All, in the order of the balancers. The others follow the first one's store. */
+  readonly daemons: readonly LabDaemon[];
 }
 
 /**
- * Starts `fairlead serve` in the balancer's namespace with its files in `directory`, and waits until it is ready.
+ * Starts `fairlead serve` in the balancer's namespace with its files in `directory`, and waits until it is ready. `follow`: the state
+ * file it follows, instead of writing one of its own.
  * From then on it is started again, after a second, whenever it ends by itself; `say` is told. Throws 'unavailable'
  * with the end of its log when it ends before it is ready, or is not ready within 30 s.
  */
 export async function startDaemon(
-  topology: Topology,
+  balancer: LabBalancer,
   directory: string,
+  follow: string | null,
   signal: AbortSignal,
   say: (line: string) => void,
 ): Promise<LabDaemon> {
   const socket = `${directory}/api.sock`;
   const log = `${directory}/daemon.log`;
   const api = apiAt(socket);
-  writeFileSync(`${directory}/config.yaml`, daemonConfig(topology, directory));
+  writeFileSync(`${directory}/config.yaml`, daemonConfig(balancer, directory, follow));
   let restarts = 0;
   let stopping: Promise<void> | null = null;
-  let child = launch(topology, directory, log);
+  let child = launch(balancer, directory, log);
   const stop = () => {
     stopping ??= stopChild(child, 3_000);
     return stopping;
@@ -48,10 +56,12 @@ export async function startDaemon(
   const revive = (code: number | null, killer: string | null) => {
     if (stopping) return;
     restarts++;
-    say(`the daemon ended (${killer ?? `exit ${code}`}); the kernel forwards on without it; starting it again`);
+    say(
+      `the daemon of ${balancer.name} ended (${killer ?? `exit ${code}`}); the kernel forwards on without it; starting it again`,
+    );
     setTimeout(() => {
       if (stopping) return;
-      child = launch(topology, directory, log).on('exit', revive);
+      child = launch(balancer, directory, log).on('exit', revive);
     }, 1_000);
   };
   try {
@@ -61,28 +71,29 @@ export async function startDaemon(
     throw error;
   }
   child.on('exit', revive);
-  return { socket, api, restarts: () => restarts, stop };
+  return { balancer, socket, api, kill: () => void child.kill('SIGKILL'), restarts: () => restarts, stop };
 }
 
 /** The daemon's configuration in the lab. Its TCP listener is on the loopback of its own namespace. */
-export function daemonConfig(topology: Topology, directory: string): string {
-  return `node: ${topology.lb}
+export function daemonConfig(balancer: LabBalancer, directory: string, follow: string | null = null): string {
+  const store = follow ? `path: ${follow}, follow: true` : `path: ${directory}/state.json`;
+  return `node: ${balancer.namespace}
 interfaces:
   - { name: ${labInterface}, xdp: native }
-store: { type: file, path: ${directory}/state.json }
+store: { type: file, ${store} }
 api:
   socket: ${directory}/api.sock
   listen: 127.0.0.1:7080
-tunnel: { source: ${topology.lbAddress4}, source6: "${topology.lbAddress6}", mtu: ${labMtu} }
+tunnel: { source: ${balancer.address4}, source6: "${balancer.address6}", mtu: ${labMtu} }
 bpffs: ${directory}/bpf
 `;
 }
 
-function launch(topology: Topology, directory: string, log: string): ChildProcess {
+function launch(balancer: LabBalancer, directory: string, log: string): ChildProcess {
   const main = fileURLToPath(new URL('../main.js', import.meta.url));
   const output = openSync(log, 'a');
   const command = [process.execPath, main, 'serve', '--config', `${directory}/config.yaml`];
-  const child = spawnInside(topology.lb, command, ['ignore', output, output]);
+  const child = spawnInside(balancer.namespace, command, ['ignore', output, output]);
   closeSync(output);
   return child;
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The process behind `fairlead lab up`: holds a lab until it is told to stop. Arguments: name, number of backends.
+// The process behind `fairlead lab up`: holds a lab until it is told to stop. Argument: its options as JSON.
 import { FairleadError, messageOf } from '../model/errors.js';
-import { type HoldMessage, openLab } from './lab.js';
+import { type HoldMessage, type LabOptions, openLab } from './lab.js';
 import { fired, stopSignal } from './stop.js';
 
-const [name = '', backends] = process.argv.slice(2);
+const options = JSON.parse(process.argv[2] ?? '') as LabOptions;
 const told = stopSignal(false);
 const orphaned = new AbortController();
 // Nobody would know of a lab whose `lab up` was interrupted.
@@ -13,7 +13,7 @@ process.once('disconnect', onDisconnect);
 if (!process.connected) onDisconnect();
 const signal = AbortSignal.any([told, orphaned.signal]);
 try {
-  const lab = await openLab({ name, backends: Number(backends) }, signal, () => {});
+  const lab = await openLab(options, signal, () => {});
   try {
     process.off('disconnect', onDisconnect);
     await tell({ ready: true });

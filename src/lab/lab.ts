@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, FairleadError } from '../model/errors.js';
 import { type LabOptions, openBase } from './base.js';
-import { type Lab, startDaemon } from './daemon.js';
+import { type Lab, type LabDaemon, startDaemon } from './daemon.js';
 import { type Driver, startDriver } from './drive.js';
 import { labServices, putObjects, readPools } from './objects.js';
 import { runScenario } from './scenario.js';
@@ -13,6 +14,7 @@ import { openScreen, type Screen } from './screen.js';
 import { fired, stopSignal } from './stop.js';
 import { renderTable, renderTotals } from './table.js';
 import { type LabStatus, labStatus } from './teardown.js';
+import type { LabBalancer } from './topology.js';
 import { attachLabPrograms } from './xdp.js';
 
 export type { LabOptions } from './base.js';
@@ -35,10 +37,21 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
   try {
     const detach = await attachLabPrograms(base.topology);
     base.onClose(detach);
-    const daemon = await startDaemon(base.topology, base.directory, signal, say);
-    base.onClose(() => daemon.stop());
+    const [first, ...others] = base.topology.balancers;
+    const start = async (balancer: LabBalancer, directory: string, follow: string | null): Promise<LabDaemon> => {
+      const daemon = await startDaemon(balancer, directory, follow, signal, say);
+      base.onClose(() => daemon.stop());
+      return daemon;
+    };
+    const daemon = await start(first, base.directory, null);
+    const daemons = [daemon];
+    for (const balancer of others) {
+      const directory = `${base.directory}/${balancer.name}`;
+      mkdirSync(directory);
+      daemons.push(await start(balancer, directory, `${base.directory}/state.json`));
+    }
     await putObjects(daemon.api, base.topology);
-    return { ...base, daemon };
+    return { ...base, daemon, daemons };
   } catch (error) {
     await base.close();
     throw error;
@@ -73,7 +86,7 @@ export async function labRun({ once: onlyOnce, ...options }: LabRunOptions): Pro
 
 /** `fairlead lab up`: the lab without traffic, held by a process in the background until labDown. Throws as openLab does. */
 export async function labUp(options: LabOptions): Promise<LabStatus> {
-  const child = fork(fileURLToPath(new URL('hold.js', import.meta.url)), [options.name, `${options.backends}`], {
+  const child = fork(fileURLToPath(new URL('hold.js', import.meta.url)), [JSON.stringify(options)], {
     detached: true,
     cwd: '/',
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
@@ -112,10 +125,10 @@ async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, 
 }
 
 function header({ topology, daemon, directory }: Lab): readonly string[] {
-  const { name, client, backends, vip4, vip6 } = topology;
+  const { name, client, balancers, backends, vip4, vip6 } = topology;
   const curl = `curl --unix-socket ${daemon.socket} http://fairlead`;
   return [
-    `lab "${name}": client, router, balancer, ${backends.length} backends; VIPs ${vip4} and ${vip6}`,
+    `lab "${name}": client, router, ${balancers.length === 1 ? 'balancer' : `${balancers.length} balancers`}, ${backends.length} backends; VIPs ${vip4} and ${vip6}`,
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
     `try      ip netns exec ${client} curl http://${vip4}/`,

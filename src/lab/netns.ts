@@ -62,13 +62,17 @@ export async function createNamespaces(topology: Topology): Promise<void> {
   // Eight at a time: enough for two cores, and 64 backends do not become 64 processes at once.
   for (let index = 0; index < setups.length; index += 8) await everyOne(setups.slice(index, index + 8).map(setUp));
   // Native XDP loses the mark of a checksum left to the hardware: resolve it on the last hop before the balancer.
-  await run('nsenter', [`--net=${namespacePath(topology.router)}`, 'ethtool', '-K', topology.lbPort, 'tx', 'off']);
+  const ports = topology.balancers.map(({ name }) => name);
+  for (const port of ports)
+    await run('nsenter', [`--net=${namespacePath(topology.router)}`, 'ethtool', '-K', port, 'tx', 'off']);
   // A NIC's hash keeps a flow on one CPU, and the flow table counts on that; a veth would follow the sender from CPU to CPU.
   // So the router picks the CPU by the flow's hash (RPS), and sends on that CPU's own queue (XPS), whose peer only it polls.
   const masks = Array.from({ length: lbQueues() }, (_, queue) => (2 ** queue).toString(16));
   const steer = [
     `echo ${(2 ** lbQueues() - 1).toString(16)} > /sys/class/net/client/queues/rx-0/rps_cpus`,
-    ...masks.map((mask, queue) => `echo ${mask} > /sys/class/net/${topology.lbPort}/queues/tx-${queue}/xps_cpus`),
+    ...ports.flatMap((port) =>
+      masks.map((mask, queue) => `echo ${mask} > /sys/class/net/${port}/queues/tx-${queue}/xps_cpus`),
+    ),
   ].join(' && ');
   await run('ip', ['netns', 'exec', topology.router, 'sh', '-c', steer]); // its own /sys: nsenter's is the host's
 }

@@ -24,7 +24,7 @@ export async function removeLab(name: string): Promise<void> {
   const directory = runtimeDirectory(name);
   if (!existsSync(directory)) return;
   await destroyNamespaces(name);
-  await unmount(`${directory}/bpf`); // the pins go with it
+  for (const node of [directory, `${directory}/lb2`]) await unmount(`${node}/bpf`); // the pins go with it
   await rm(directory, { recursive: true, force: true });
 }
 

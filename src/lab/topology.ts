@@ -10,15 +10,21 @@ export interface LabBackend {
   readonly address6: string;
 }
 
+/** A balancer: its namespace; its name (lb1, lb2), also the router's port towards it. */
+export interface LabBalancer {
+  readonly namespace: string;
+  readonly name: string;
+  readonly address4: string;
+  readonly address6: string;
+}
+
 /** The lab as plain values; nothing here touches the machine. */
 export interface Topology {
   readonly name: string;
   readonly client: string;
   readonly router: string;
-  readonly lb: string;
-  readonly lbPort: string; // the router's port towards the balancer
-  readonly lbAddress4: string;
-  readonly lbAddress6: string;
+  /** Several share the VIPs: the router spreads flows over them (ECMP). */
+  readonly balancers: readonly [LabBalancer, ...LabBalancer[]];
   readonly vip4: string;
   readonly vip6: string;
   readonly httpPort: number;
@@ -40,21 +46,26 @@ export const labInterface = 'eth0';
 export const labMtu = 1500;
 
 /**
- * Plans the lab `name` with `backendCount` (1..64) backends. Throws 'invalid' on a name that is no short identifier
+ * Plans the lab `name` with `backendCount` (1..64) backends and `balancerCount` (1 or 2) balancers. Throws 'invalid' on a name that is no short identifier
  * (it prefixes namespace names) or a count out of range.
  */
-export function planTopology(name: string, backendCount: number): Topology {
+export function planTopology(name: string, backendCount: number, balancerCount = 1): Topology {
   checkLabName(name);
   if (!Number.isInteger(backendCount) || backendCount < 1 || backendCount > 64)
     throw new FairleadError('invalid', `lab: got ${backendCount} backends, want 1 to 64`);
+  if (balancerCount !== 1 && balancerCount !== 2)
+    throw new FairleadError('invalid', `lab: got ${balancerCount} balancers, want 1 or 2`);
+  const balancer = (number: number): LabBalancer => ({
+    namespace: `${name}-lb${number}`,
+    name: `lb${number}`,
+    address4: `10.9.0.${9 + number}`,
+    address6: `fd00:9::${9 + number}`, // the same digits as in IPv4, for the reader
+  });
   return {
     name,
     client: `${name}-client`,
     router: `${name}-router`,
-    lb: `${name}-lb1`,
-    lbPort: 'lb1',
-    lbAddress4: '10.9.0.10',
-    lbAddress6: 'fd00:9::10',
+    balancers: balancerCount === 1 ? [balancer(1)] : [balancer(1), balancer(2)],
     vip4: '192.0.2.10',
     vip6: '2001:db8::10',
     httpPort: 80,
@@ -63,7 +74,7 @@ export function planTopology(name: string, backendCount: number): Topology {
       namespace: `${name}-be${index + 1}`,
       name: `be${index + 1}`,
       address4: `10.9.0.${21 + index}`,
-      address6: `fd00:9::${21 + index}`, // the same digits as in IPv4, for the reader
+      address6: `fd00:9::${21 + index}`,
     })),
   };
 }
@@ -81,7 +92,8 @@ export function isLabNamespace(name: string, namespace: string): boolean {
 
 /** All namespaces of the lab. */
 export function namespacesOf(topology: Topology): readonly string[] {
-  return [topology.client, topology.router, topology.lb, ...topology.backends.map((backend) => backend.namespace)];
+  const others = [...topology.balancers, ...topology.backends].map(({ namespace }) => namespace);
+  return [topology.client, topology.router, ...others];
 }
 
 /** Queues of the balancer's interface: one per CPU, as a NIC has them. */
@@ -98,14 +110,23 @@ export function linkBatch(topology: Topology): readonly string[] {
   return [
     `link add br0 mtu ${labMtu} type bridge`,
     port('client', topology.client),
-    port(topology.lbPort, topology.lb, lbQueues()),
+    ...topology.balancers.map(({ name, namespace }) => port(name, namespace, lbQueues())),
     ...topology.backends.map((backend) => port(backend.name, backend.namespace)),
   ];
 }
 
+/** Lines for `ip -batch` in the router's namespace: the VIPs by way of these balancers, in place of those before. */
+export function vipRoutes({ vip4, vip6 }: Topology, balancers: readonly LabBalancer[]): readonly string[] {
+  const via = (address: 'address4' | 'address6') =>
+    balancers.length === 1
+      ? `via ${balancers[0]?.[address]}`
+      : balancers.map((each) => `nexthop via ${each[address]} dev br0`).join(' ');
+  return [`route replace ${vip4}/32 ${via('address4')}`, `route replace ${vip6}/128 ${via('address6')}`];
+}
+
 /** What each namespace is given once the links are there. */
 export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
-  const { vip4, vip6, lbAddress4, lbAddress6, lbPort } = topology;
+  const { vip4, vip6, balancers } = topology;
   const underlayHost = (address4: string, address6: string) => [
     'link set lo up',
     `address add ${address4}/24 dev ${labInterface}`,
@@ -116,13 +137,18 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
   ];
   const router: NamespaceSetup = {
     namespace: topology.router,
-    settings: [...hostSettings(['client', 'br0']), 'ipv4/ip_forward=1', 'ipv6/conf/all/forwarding=1'],
+    settings: [
+      ...hostSettings(['client', 'br0']),
+      ...['ipv4/ip_forward=1', 'ipv6/conf/all/forwarding=1'],
+      // By ports too, as routers do: else a client has one balancer.
+      ...['ipv4/fib_multipath_hash_policy=1', 'ipv6/fib_multipath_hash_policy=1'],
+    ],
     batch: [
       'link set lo up',
       'address add 10.1.0.1/24 dev client',
       'address add fd00:1::1/64 dev client nodad',
       'link set client up',
-      ...[lbPort, ...topology.backends.map((backend) => backend.name)].flatMap((port) => [
+      ...[...balancers, ...topology.backends].flatMap(({ name: port }) => [
         `link set ${port} addrgenmode none`,
         `link set ${port} master br0`,
         `link set ${port} up`,
@@ -130,8 +156,7 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
       'address add 10.9.0.1/24 dev br0',
       'address add fd00:9::1/64 dev br0 nodad',
       'link set br0 up',
-      `route add ${vip4}/32 via ${lbAddress4}`,
-      `route add ${vip6}/128 via ${lbAddress6}`,
+      ...vipRoutes(topology, balancers),
     ],
   };
   const client: NamespaceSetup = {
@@ -146,12 +171,14 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
       'route add default via fd00:1::1',
     ],
   };
-  const lb: NamespaceSetup = {
-    namespace: topology.lb,
-    // A balancer that has nothing attached must not send packets for a VIP back to the router.
-    settings: [...hostSettings([labInterface]), 'ipv4/ip_forward=0'],
-    batch: underlayHost(lbAddress4, lbAddress6),
-  };
+  const lbs = balancers.map(
+    ({ namespace, address4, address6 }): NamespaceSetup => ({
+      namespace,
+      // A balancer that has nothing attached must not send packets for a VIP back to the router.
+      settings: [...hostSettings([labInterface]), 'ipv4/ip_forward=0'],
+      batch: underlayHost(address4, address6),
+    }),
+  );
   const backends = topology.backends.map((backend) => ({
     namespace: backend.namespace,
     // The VIP is on every backend: none may answer ARP for it.
@@ -162,7 +189,7 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
       `address add ${vip6}/128 dev lo nodad`,
     ],
   }));
-  return [router, client, lb, ...backends];
+  return [router, client, ...lbs, ...backends];
 }
 
 /** Settings of every namespace; the kernel combines `all` with the interface's own, so both are set. */

@@ -5,7 +5,7 @@ import { everyOne, namespacePath } from './netns.js';
 import { labInterface, type Topology } from './topology.js';
 
 /**
- * Attaches what the lab needs around the balancer: xdp_pass on the router's port towards it (a veth only receives
+ * Attaches what the lab needs around the balancer: xdp_pass on the router's ports towards the balancers (a veth only receives
  * XDP_TX frames when its own end runs a program), xdp_decap on every backend. The programs go with the returned
  * function, and with this process.
  */
@@ -22,7 +22,7 @@ export async function attachLabPrograms(topology: Topology): Promise<() => Promi
   const pass = await load('xdp_pass');
   const decap = await load('xdp_decap');
   const links = await everyOne([
-    attach(pass, topology.lbPort, topology.router),
+    ...topology.balancers.map(({ name }) => attach(pass, name, topology.router)),
     ...topology.backends.map(({ namespace }) => attach(decap, labInterface, namespace)),
   ]);
   return async () => {

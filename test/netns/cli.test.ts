@@ -102,7 +102,10 @@ test('cli: flows, status and drops show the packets that passed and those that d
   );
   assert.equal(((await data('flows', '--service', 'echo6')) as { items: unknown[] }).items.length, 1);
   const status = (await table('status')).map((cells) => cells.join(' ').trim());
-  assert.ok(status.includes('Ready yes') && status.includes(`Node ${lab.topology.lb}`), status.join('\n'));
+  assert.ok(
+    status.includes('Ready yes') && status.includes(`Node ${lab.topology.balancers[0].namespace}`),
+    status.join('\n'),
+  );
   assert.ok(
     status.some((line) => /^eth0 native xdp_lb [0-9a-f]{16} 8 0 \d+ 0 0$/.test(line)),
     status.join('\n'),

@@ -31,7 +31,8 @@ before(async () => {
     await lab.inClient('ip', 'address', 'add', address, 'dev', 'eth0', ...(address.includes(':') ? ['nodad'] : []));
   // The router finds the balancer now: a packet that waits for its neighbour is sent by the CPU the answer comes to, and a
   // UDP flow begun on one CPU and carried on on another is counted as two connections.
-  for (const address of [lab.topology.lbAddress4, lab.topology.lbAddress6]) {
+  const [{ address4, address6 }] = lab.topology.balancers;
+  for (const address of [address4, address6]) {
     await run('ip', ['netns', 'exec', lab.topology.router, 'bash', '-c', `echo > /dev/udp/${address}/9`]);
   }
 });
@@ -47,7 +48,7 @@ async function flowsOf(client: string): Promise<readonly FlowView[]> {
 
 /** Packets the router has put on the wire to the balancer. */
 async function sentToBalancer(): Promise<number> {
-  const text = await run('ip', ['-n', lab.topology.router, '-s', '-j', 'link', 'show', lab.topology.lbPort]);
+  const text = await run('ip', ['-n', lab.topology.router, '-s', '-j', 'link', 'show', lab.topology.balancers[0].name]);
   return (JSON.parse(text) as { stats64: { tx: { packets: number } } }[])[0]?.stats64.tx.packets ?? -1;
 }
 
@@ -168,10 +169,10 @@ test('counters: flows, backends and services add up to the same', async () => {
 });
 
 test('counters: the actions of the interface add up to the packets the router sent it', async () => {
-  const { lbAddress4, vip4, vip6 } = lab.topology;
+  const { vip4, vip6 } = lab.topology;
   const before = { sent: await sentToBalancer(), seen: await seenByProgram() };
   const { interfaces: earlier } = (await lab.api('GET', '/api/v1/status')) as NodeStatus;
-  await lab.inClient('sh', '-c', `curl -s 'http://${lbAddress4}:81/[1-20]' || true`); // 20 SYNs that are not for a VIP
+  await lab.inClient('sh', '-c', `curl -s 'http://${lab.topology.balancers[0].address4}:81/[1-20]' || true`); // 20 SYNs that are not for a VIP
   const from = [
     { from: udp.v4, to: vip4 },
     { from: udp.v6, to: vip6 },

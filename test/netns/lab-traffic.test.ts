@@ -104,7 +104,8 @@ test('driver: a request nobody answers is a failure with its service and reason'
 });
 
 test('underlay: MTU 1500 everywhere, and the router hands over whole checksums', async () => {
-  const { router, lbPort, backends } = lab.topology;
+  const { router, backends } = lab.topology;
+  const lbPort = lab.topology.balancers[0].name;
   for (const port of [lbPort, 'client', 'br0', ...backends.map(({ name }) => name)])
     assert.match(await run('ip', ['-n', router, 'link', 'show', port]), / mtu 1500 /);
   assert.match(

@@ -108,7 +108,7 @@ test('life: a second daemon on the same store is refused in one sentence and dis
   const before = { ...(await kept()), ...(await attached()) };
   const socket = statSync(lab.socket).ino;
   stream.begin('second', 200);
-  const second = startServe(lab.topology.lb, lab.config);
+  const second = startServe(lab.topology.balancers[0].namespace, lab.config);
   const end = await second.ended;
   assert.deepEqual(end, { code: 1, signal: null });
   assert.match(second.output(), /^fairlead: lock ".*state\.json\.lock": process \d+ holds it; stop it first\n$/);
@@ -124,7 +124,7 @@ test('life: a daemon with another store on the same socket is refused before it 
   const config = `${lab.directory}/other.yaml`;
   writeFileSync(config, readFileSync(lab.config, 'utf8').replace('state.json', 'other.json'));
   stream.begin('other', 200);
-  const other = startServe(lab.topology.lb, config);
+  const other = startServe(lab.topology.balancers[0].namespace, config);
   assert.deepEqual(await other.ended, { code: 1, signal: null });
   assert.match(other.output(), /^fairlead: listen on ".*api\.sock": another process answers on it; stop it first\n$/);
   await stream.more(100);
@@ -148,7 +148,7 @@ test('life: what a service wants newly is loaded under load: no request fails, c
 });
 
 test('life: an interface that is gone does not hold up what is asked for', async () => {
-  await run('ip', ['-n', lab.topology.lb, 'link', 'delete', 'eth0']);
+  await run('ip', ['-n', lab.topology.balancers[0].namespace, 'link', 'delete', 'eth0']);
   const wide = { deny: ['192.0.2.128/25'], rateLimit: { packetsPerSecond: 1000 } };
   await lab.api('PATCH', '/api/v1/services/echo4?wait=applied', wide);
 });

@@ -267,7 +267,7 @@ test('modes: the balancer answers pings to its VIPs', async () => {
     for (const size of ['56', '1400'])
       assert.match(await lab.inClient('ping', '-n', '-c', '5', '-i', '0.05', '-s', size, vip), / 5 received/);
   assert.equal((await answered()) - before, 20);
-  for (const namespace of [lab.topology.lb, ...lab.topology.backends.map((one) => one.namespace)]) {
+  for (const namespace of [lab.topology.balancers[0].namespace, ...lab.topology.backends.map((one) => one.namespace)]) {
     const text = await run('ip', [
       'netns',
       'exec',

@@ -19,7 +19,8 @@ let driver: Driver;
 
 before(async () => {
   lab = await openServedLab(name, 3);
-  const { lb, backends } = lab.topology;
+  const { backends } = lab.topology;
+  const lb = lab.topology.balancers[0].namespace;
   // Neighbours that do not answer fail within seconds instead of a minute.
   const settings = ['ipv4', 'ipv6'].flatMap((family) => [
     `${family}/neigh/${labInterface}/base_reachable_time_ms=1000`,
@@ -101,7 +102,8 @@ test('next hops: a backend that changes its MAC is reached at the new one', asyn
 });
 
 test('next hops: a route by way of the router is taken, and left again, without a request failing', async () => {
-  const { lb, router, backends } = lab.topology;
+  const { router, backends } = lab.topology;
+  const lb = lab.topology.balancers[0].namespace;
   const { address4 = '', address6 = '' } = backends[0] ?? {};
   const [before] = await first();
   const routerMac = await macOf(router, 'br0');
@@ -129,7 +131,8 @@ test('next hops: a route by way of the router is taken, and left again, without 
 });
 
 test('next hops: a backend without a route is unresolved at once and its rows are given away', async () => {
-  const { lb, backends } = lab.topology;
+  const { backends } = lab.topology;
+  const lb = lab.topology.balancers[0].namespace;
   const { address4 = '', address6 = '' } = backends[0] ?? {};
   await follows(
     'no route, no next hop',
@@ -175,7 +178,8 @@ test('next hops: a backend that does not answer any more loses its rows, and has
 });
 
 test('next hops: without a carrier on the way out none is resolved, and all are when it is back', async () => {
-  const { router, lbPort } = lab.topology;
+  const { router } = lab.topology;
+  const lbPort = lab.topology.balancers[0].name;
   await follows(
     'no carrier, no next hop',
     () => ip(router, 'link', 'set', lbPort, 'down'),

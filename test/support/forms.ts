@@ -25,7 +25,8 @@ export async function assertCarried(
   drive: () => Promise<void>,
   forms: Readonly<Record<4 | 6, string>>,
 ): Promise<void> {
-  const { router, lbPort } = lab.topology;
+  const { router } = lab.topology;
+  const lbPort = lab.topology.balancers[0].name;
   const file = `${lab.directory}/forms.pcap`;
   const command = [
     'tcpdump',

@@ -43,13 +43,13 @@ export async function openServedLab(name: string, backends: number): Promise<Ser
   const api = apiAt(socket);
   let serve: Serve | null = null;
   const start = async () => {
-    serve = startServe(topology.lb, config);
+    serve = startServe(topology.balancers[0].namespace, config);
     await untilReady(serve, socket);
   };
   try {
     base.onClose(await attachLabPrograms(topology));
     base.onClose(async () => void (await serve?.kill('SIGKILL')));
-    writeFileSync(config, daemonConfig(topology, directory));
+    writeFileSync(config, daemonConfig(topology.balancers[0], directory));
     writeFileSync(
       `${directory}/state.json`,
       JSON.stringify({ format: 1, revision: 0, hashKey, services: [], pools: [] }),

@@ -157,9 +157,9 @@ test('cli lab: options and answers pass through', async () => {
   assert.equal((await run('lab run --once')).code, 130);
   assert.deepEqual(JSON.parse((await run('lab status -o json')).out), state);
   assert.deepEqual(calls, [
-    ['up', { name: 'x', backends: 5 }],
+    ['up', { name: 'x', backends: 5, balancers: 1 }],
     ['down', 'fairlead'],
-    ['run', { name: 'fairlead', backends: 3, once: true }],
+    ['run', { name: 'fairlead', backends: 3, balancers: 1, once: true }],
     ['status', 'fairlead'],
   ]);
 });

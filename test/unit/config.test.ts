@@ -38,7 +38,7 @@ test('config: an interface is enough, everything else has a default', () => {
   assert.deepEqual(load(small), {
     node: hostname(),
     interfaces: [{ name: 'eth0', xdp: 'auto' }],
-    store: { type: 'file', path: '/var/lib/fairlead/state.json' },
+    store: { type: 'file', path: '/var/lib/fairlead/state.json', follow: false },
     api: { socket: '/run/fairlead/api.sock', listen: null },
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
@@ -67,7 +67,7 @@ bpffs: /srv/bpf
       { name: 'eth0', xdp: 'native' },
       { name: 'eth1', xdp: 'generic' },
     ],
-    store: { type: 'file', path: '/srv/state.json' },
+    store: { type: 'file', path: '/srv/state.json', follow: false },
     api: { socket: '/run/x.sock', listen: '127.0.0.1:7080' },
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections on which every byte is accounted for, through a lab's balancers.
+import type { ChildProcess } from 'node:child_process';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { startInside, stopChild } from '../../src/lab/children.js';
+import type { Lab } from '../../src/lab/daemon.js';
+import { labPools } from '../../src/lab/objects.js';
+import type { CheckerCommand, CheckerReport } from './records.js';
+
+export interface Checker {
+  report(): CheckerReport;
+  keep(long: number, short: number): Promise<void>;
+  /** No connection is on these backends any more; until the next call, none that is met there is kept. */
+  leave(backends: readonly string[]): Promise<void>;
+  /** Ends the server of a backend, and starts another. */
+  restart(backend: string): Promise<void>;
+  until(what: string, holds: (report: CheckerReport) => boolean, timeoutMs: number): Promise<void>;
+}
+
+const PORT = 7000;
+const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+/** Services of the lab's pools on port 7000 of both VIPs, a server on each backend, and a client; all end with the lab. */
+export async function openChecker(lab: Lab, forwarding = 'ipip', holdSeconds = 900): Promise<Checker> {
+  const { client, vip4, vip6, backends } = lab.topology;
+  const servers = new Map<string, ChildProcess>();
+  const serve = async (name: string): Promise<void> => {
+    const namespace = backends.find((each) => each.name === name)?.namespace ?? '';
+    servers.set(name, await startInside(namespace, script('server.js'), [name, `${PORT}`, vip4, vip6]));
+  };
+  for (const { name } of backends) await serve(name);
+  lab.onClose(async () => void (await Promise.all([...servers.values()].map((child) => stopChild(child, 500)))));
+  for (const [at, pool] of labPools.entries()) {
+    await lab.daemon.api('PATCH', `/api/v1/pools/${pool}`, { holdSeconds });
+    const service = { address: at === 0 ? vip4 : vip6, port: PORT, protocol: 'tcp', pool, forwarding };
+    await lab.daemon.api('PUT', `/api/v1/services/chaos${at === 0 ? 4 : 6}?wait=applied`, service);
+  }
+  await settled(lab);
+  const child = await startInside(client, script('client.js'), [`${PORT}`, vip4, vip6]);
+  lab.onClose(() => stopChild(child, 500));
+  let report: CheckerReport = { connections: 0, open: 0, byBackend: {}, records: 0, violations: [] };
+  child.on('message', (message: CheckerReport) => {
+    report = message;
+  });
+  const tell = (command: CheckerCommand): void => void child.send(command);
+  const checker: Checker = {
+    report: () => report,
+    async keep(long, short) {
+      tell({ kind: 'keep', long, short });
+      await checker.until(`${long + short} connections`, ({ open }) => open >= (long + short) * 0.95, 20_000);
+    },
+    async leave(names) {
+      tell({ kind: 'leave', backends: names });
+      const left = ({ byBackend }: CheckerReport): boolean => names.every((name) => !byBackend[name]);
+      await checker.until(`connections leave ${names}`, left, 15_000);
+    },
+    async restart(name) {
+      const old = servers.get(name);
+      if (old) await stopChild(old, 500);
+      await serve(name);
+    },
+    async until(what, holds, timeoutMs) {
+      for (const deadline = Date.now() + timeoutMs; !holds(report); await pause(50))
+        if (Date.now() > deadline)
+          throw new Error(`${what}: not within ${timeoutMs} ms: ${JSON.stringify(report.byBackend)}`);
+    },
+  };
+  return checker;
+}
+
+/** Waits until every balancer has what the first one's store holds. */
+export async function settled(lab: Lab): Promise<void> {
+  const status = (api: Lab['daemon']['api']) =>
+    api('GET', '/api/v1/status') as Promise<{ appliedRevision: number; store: { revision: number } }>;
+  const { store } = await status(lab.daemon.api);
+  for (const { api } of lab.daemons)
+    for (
+      const deadline = Date.now() + 15_000;
+      (await status(api).catch(() => null))?.appliedRevision !== store.revision;
+      await pause(20)
+    )
+      if (Date.now() > deadline) throw new Error(`revision ${store.revision} is not applied everywhere within 15 s`);
+}
