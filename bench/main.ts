@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { cpus, release, type } from 'node:os';
 import { parseArgs } from 'node:util';
 import { flowsBench } from './flows.js';
+import { historyBench } from './history.js';
 import { type CaseResult, microBench } from './micro.js';
 import { ringBench } from './ring.js';
 import { vethBench } from './veth.js';
@@ -14,7 +15,8 @@ const USAGE = `usage: npm run bench -- <what> [--json FILE]
           --rounds N    interleaved rounds, at least 7 (default 21)
   veth    Mpps from end to end over veth, on one CPU; options as of micro
   flows   a million flow records into a sorted top 100
-  ring    building rings, and what a change of members moves`;
+  ring    building rings, and what a change of members moves
+  history flows broken when a node is lost while its pools change (simulated)`;
 
 interface Options {
   readonly room: number;
@@ -56,6 +58,24 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
     const cases = await flowsBench(rounds);
     console.table(cases);
     return { rounds, cases };
+  },
+  async history() {
+    const seed = 20261129;
+    const cases = await historyBench(seed, (line) => process.stderr.write(`${line}\n`));
+    const percent = ({ mean, max }: { mean: number; max: number }): string => `${mean.toFixed(2)} (${max.toFixed(2)})`;
+    say('percent of the flows alive that break when their node is lost: mean over moments (worst)');
+    console.table(
+      cases.map(({ ownerOnly, ipip, ipipYounger, secondChance, deferredMaxPercent, maxOverAverage, ...row }) => ({
+        ...row,
+        'owner only': percent(ownerOnly),
+        'with history': percent(ipip),
+        'of these, younger': percent(ipipYounger),
+        'second chance': percent(secondChance),
+        'rows deferred %': deferredMaxPercent.toFixed(2),
+        'max/avg': maxOverAverage.toFixed(3),
+      })),
+    );
+    return { seed, cases };
   },
   async ring() {
     const result = await ringBench();

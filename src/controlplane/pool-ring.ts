@@ -56,7 +56,10 @@ export async function poolRing(
     const out = new Set(numbers.filter((_, at) => !reachable[at]));
     for (let row = 0; row < ring.owners.length; row++) {
       const current = rows[row * ROW_WORDS] ?? 0;
-      if (out.has(current)) rows[row * ROW_WORDS] = numberOf.get(ring.names[(ring.owners[row] ?? 0) - 1] ?? '') ?? 0;
+      if (!out.has(current)) continue;
+      const standIn = numberOf.get(ring.names[(ring.owners[row] ?? 0) - 1] ?? '') ?? 0;
+      if (rows[row * ROW_WORDS + 1] === current) rows[row * ROW_WORDS + 1] = standIn;
+      rows[row * ROW_WORDS] = standIn;
     }
   }
   return { kernel: { rows, generation: log.generation }, view, log, replayed, key };

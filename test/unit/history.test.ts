@@ -13,6 +13,7 @@ import { chosenSeed } from './random.js';
 
 const SIZE = 251;
 const HOLD = 1000;
+const LIFE = HOLD / 3;
 
 const live = (name: string, weight = 100): GenerationMember => ({ name, weight, state: 'live' });
 const drain = (name: string): GenerationMember => ({ name, weight: 100, state: 'drain' });
@@ -56,10 +57,16 @@ test('history: rows of a member that drains have it as their owner before, until
   const change = { at: 10, members: [live('a'), drain('b'), live('c')] };
   const before = ownersOf(THREE);
   const after = ownersOf(change.members);
-  const held = await rowsAfter(10 + HOLD - 1, { at: 0, members: THREE }, change);
+  const held = await rowsAfter(10 + HOLD / 5, { at: 0, members: THREE }, change);
   assert.deepEqual(
     held,
     after.map((owner, row) => (before[row] === 'b' ? [owner, 'b'] : [owner])),
+  );
+  // By then more flows have begun with the new owner than are left with the old one.
+  const overtaken = await rowsAfter(10 + HOLD - 1, { at: 0, members: THREE }, change);
+  assert.deepEqual(
+    overtaken,
+    after.map((owner, row) => (before[row] === 'b' ? [owner, owner, 'b'] : [owner])),
   );
   const over = await rowsAfter(10 + HOLD, { at: 0, members: THREE }, change);
   assert.deepEqual(
@@ -82,13 +89,13 @@ test('history: a member that is down or gone is not held, and what it held is le
   }
 });
 
-test('history: what comes home has its stand-in as the owner before', async () => {
+test('history: what comes home is likelier than its stand-in, for it kept its flows', async () => {
   const drained = { at: 10, members: [live('a'), drain('b'), live('c')] };
   const rows = await rowsAfter(20, { at: 0, members: THREE }, drained, { at: 15, members: THREE });
   const standIns = ownersOf(drained.members);
   assert.deepEqual(
     rows,
-    ownersOf(THREE).map((owner, row) => (owner === 'b' ? [owner, standIns[row]] : [owner])),
+    ownersOf(THREE).map((owner, row) => (owner === 'b' ? [owner, owner, standIns[row]] : [owner])),
   );
 });
 
@@ -124,20 +131,26 @@ function randomGenerations(random: Random, count: number): Generation[] {
   });
 }
 
-/** One row, millisecond by millisecond, as docs/packet-path.md tells it. */
-function* oneRow(
-  row: number,
-  generations: readonly Generation[],
-  end: number,
-): Generator<[now: number, row: string[], waits: boolean]> {
+interface Looked {
+  readonly now: number;
+  readonly owner: string;
+  readonly held: readonly string[]; // newest first
+  readonly waits: boolean;
+  readonly flows: ReadonlyMap<string, number>; // of each backend: begun on this row and still there
+}
+
+/** One row, millisecond by millisecond, as docs/architecture.md tells it. */
+function* oneRow(row: number, generations: readonly Generation[], end: number): Generator<Looked> {
   let owner = '';
   let wanted = '';
   let held: { name: string; until: number }[] = [];
   let members = new Map<string, GenerationMember>();
+  const flows = new Map<string, number>();
   const move = (now: number): void => {
     held = held.filter(({ name }) => name !== wanted);
     if (owner !== '' && members.has(owner) && members.get(owner)?.state !== 'down')
       held = [{ name: owner, until: now + HOLD }, ...held].slice(0, 3);
+    if (owner === '') flows.set(wanted, LIFE);
     owner = wanted;
   };
   for (let now = 0; now <= end; now++) {
@@ -150,7 +163,11 @@ function* oneRow(
       const takes = members.get(owner)?.state === 'live' && (members.get(owner)?.weight ?? 0) > 0;
       if (owner !== wanted && (!takes || held.filter(({ name }) => name !== wanted).length < 3)) move(now);
     }
-    yield [now, [owner, ...held.map(({ name }) => name)], owner !== wanted];
+    for (const name of flows.keys())
+      if (name !== owner && !held.some((each) => each.name === name)) flows.delete(name);
+    for (const [name, count] of flows) flows.set(name, count * Math.exp(-1 / LIFE));
+    flows.set(owner, (flows.get(owner) ?? 0) + 1);
+    yield { now, owner, held: held.map(({ name }) => name), waits: owner !== wanted, flows };
   }
 }
 
@@ -178,10 +195,19 @@ test('history: as row by row and millisecond by millisecond, whenever it is look
     assert.deepEqual(once.view(), watched.view());
 
     for (const row of [0, 1, 2, 3, 50, 100, 250]) {
-      for (const [now, wanted, waits] of oneRow(row, generations, end)) {
+      for (const { now, owner, held, waits, flows } of oneRow(row, generations, end)) {
         if (waits) waited++;
         const view = rows.get(now);
-        if (view) assert.deepEqual(rowsOf(view)[row], wanted, `round ${round}, row ${row} at ${now}`);
+        if (!view) continue;
+        const [seen, ...others] = rowsOf(view)[row] ?? [];
+        const where = `round ${round}, row ${row} at ${now}: got ${[seen, ...others]}, wanted ${owner} and ${held}`;
+        assert.equal(seen, owner, where);
+        const again = others[0] === owner && owner !== '';
+        const before = again ? others.slice(1) : others;
+        assert.equal(before.length, Math.min(held.length, again ? 2 : 3), where);
+        assert.ok(new Set(before).size === before.length && before.every((name) => held.includes(name)), where);
+        const most = Math.max(...[owner, ...held].map((name) => flows.get(name) ?? 0));
+        if (held.length > 0) assert.ok((flows.get(others[0] ?? '') ?? 0) >= 0.9 * most - 15, `${where}: ${[...flows]}`);
       }
     }
   }
@@ -194,6 +220,10 @@ test('history: says when it will change by itself', async () => {
   await history.add({ at: 0, members: THREE });
   assert.equal(history.view().nextChange, null);
   await history.add({ at: 10, members: [live('a'), drain('b'), live('c')] });
+  const life = HOLD / 3;
+  const overtakes = history.view().nextChange ?? 0;
+  assert.ok(overtakes >= 10 + life * Math.LN2 && overtakes <= 10 + life * Math.LN2 + 11, `${overtakes}`);
+  history.advance(overtakes);
   assert.equal(history.view().nextChange, 10 + HOLD);
   assert.equal(history.view().inTransition, ownersOf(THREE).filter((owner) => owner === 'b').length);
   history.advance(10 + HOLD);

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// npm run chaos
+import { parseArgs } from 'node:util';
+import { chosenSeed } from '../unit/random.js';
+import { type ChaosResult, runScenario } from './run.js';
+import { SCENARIOS } from './scenarios.js';
+
+const { values } = parseArgs({
+  options: {
+    scenario: { type: 'string' },
+    seed: { type: 'string', default: `${chosenSeed()}` },
+    scale: { type: 'string', default: '1' },
+    backends: { type: 'string', default: '20' },
+    long: { type: 'string', default: '200' },
+    short: { type: 'string', default: '20' },
+    kill: { type: 'boolean' },
+    forwarding: { type: 'string', default: 'ipip' },
+    help: { type: 'boolean' },
+  },
+});
+const names = SCENARIOS.map(({ name, what }) => `  ${name.padEnd(14)} ${what}`).join('\n');
+const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed N] [--scale 0..1] [--backends N] [--long N] [--short N] [--forwarding ipip|gue]
+
+Connections on which every byte is accounted for, while a cluster changes. Scenarios:
+${names}
+--kill: with two balancers behind ECMP, of which one is killed in the middle.`;
+const chosen = SCENARIOS.filter(({ name }) => values.scenario?.split(',').includes(name) ?? true);
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+if (values.help || chosen.length === 0) {
+  say(usage);
+  process.exitCode = values.help ? 0 : 2;
+} else {
+  const seed = Number(values.seed);
+  say(`seed ${seed}`);
+  const results: ChaosResult[] = [];
+  for (const scenario of chosen) {
+    for (const killed of values.kill ? [true] : [false]) {
+      say(`${scenario.name}: ${scenario.what}${killed ? '; a balancer is killed in the middle' : ''}`);
+      const result = await runScenario(scenario, killed, {
+        lab: 'chaos',
+        backends: Number(values.backends),
+        long: Number(values.long),
+        short: Number(values.short),
+        forwarding: values.forwarding === 'gue' ? 'gue' : 'ipip',
+        seed,
+        scale: Number(values.scale),
+        say: (line) => say(`  ${line}`),
+      });
+      results.push(result);
+      const { connections, records, violations, seconds } = result;
+      say(`  ${violations.length} violations: ${connections} connections, ${records} records, ${seconds.toFixed(0)} s`);
+      for (const each of violations.slice(0, 10)) say(`  ${JSON.stringify(each)}`);
+    }
+  }
+  const failed = results.filter(({ violations }) => violations.length > 0);
+  if (failed.length > 0) say(`FAILED: ${failed.map(({ scenario }) => scenario).join(', ')}; again with --seed ${seed}`);
+  process.exitCode = failed.length > 0 ? 1 : 0;
+}

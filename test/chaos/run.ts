@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs scenarios in a lab of their own, and says what the checker found.
+import { setTimeout as pause } from 'node:timers/promises';
+import { openLab } from '../../src/lab/lab.js';
+import { randomFrom } from '../unit/random.js';
+import { type Checker, openChecker } from './checker.js';
+import type { Violation } from './records.js';
+import { killBalancer, type Scenario } from './scenarios.js';
+
+export interface ChaosOptions {
+  readonly lab: string;
+  readonly backends: number;
+  readonly long: number;
+  readonly short: number;
+  readonly forwarding: 'ipip' | 'gue';
+  readonly seed: number;
+  readonly scale: number;
+  say(line: string): void;
+}
+
+export interface ChaosResult {
+  readonly scenario: string;
+  readonly seconds: number;
+  readonly connections: number;
+  readonly records: number;
+  /** When a balancer was killed: those that began before the last change of the rows, and others, which IP in IP cannot tell apart. */
+  readonly violations: readonly Violation[];
+  readonly younger: readonly Violation[];
+}
+
+const never = new AbortController().signal;
+
+/** `killed`: two balancers, of which one is killed in the middle. */
+export async function runScenario(scenario: Scenario, killed: boolean, options: ChaosOptions): Promise<ChaosResult> {
+  const { say, seed, scale } = options;
+  const started = Date.now();
+  const lab = await openLab({ name: options.lab, backends: options.backends, balancers: killed ? 2 : 1 }, never, () => {});
+  try {
+    const checker = await openChecker(lab, options.forwarding);
+    await checker.keep(options.long, options.short);
+    await pause(1000);
+    let killedAt = 0;
+    let revive: (() => Promise<void>) | null = null;
+    const middle = async (): Promise<void> => {
+      if (!killed) return;
+      killedAt = Date.now();
+      // The one that writes the store keeps its daemon: a write cannot go on elsewhere before there is etcd.
+      revive = (await killBalancer(lab, 1)).revive;
+      say('a balancer is killed');
+    };
+    await scenario.run({ lab, checker, random: randomFrom(seed), scale, say, middle });
+    await pause(1000);
+    if (revive) {
+      await (revive as () => Promise<void>)();
+      await pause(1500);
+    }
+    return { scenario: `${scenario.name}${killed ? ' +kill' : ''}`, seconds: (Date.now() - started) / 1000, ...found(checker, killedAt) };
+  } finally {
+    await lab.close();
+  }
+}
+
+function found(checker: Checker, _killedAt: number) {
+  const { connections, records, violations } = checker.report();
+  return { connections, records, violations, younger: [] };
+}
