@@ -102,7 +102,12 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-function changing(count: number, times: number, everyMs: number, change: (m: GenerationMember[]) => void): Generation[] {
+function changing(
+  count: number,
+  times: number,
+  everyMs: number,
+  change: (m: GenerationMember[]) => void,
+): Generation[] {
   const members = pool(count);
   const generations: Generation[] = [{ at: 0, members: [...members] }];
   for (let turn = 0; turn < times; turn++) {
@@ -180,7 +185,10 @@ async function simulate({ name, generations }: Scenario, backends: number, seed:
   };
 
   const changes = told.length - 1;
-  const broken = Object.fromEntries(RULES.map((rule) => [rule, [] as number[]])) as Record<(typeof RULES)[number], number[]>;
+  const broken = Object.fromEntries(RULES.map((rule) => [rule, [] as number[]])) as Record<
+    (typeof RULES)[number],
+    number[]
+  >;
   const events = [...flows.map((flow) => ({ at: flow.from, flow })), ...losses.map((at) => ({ at, flow: null }))];
   for (const { at, flow } of events.sort((a, b) => a.at - b.at)) {
     await to(at);

@@ -42,7 +42,8 @@ export interface HistoryView {
  *
  * How likely an unknown flow is with an owner: in proportion to the flows it has, if as many begin at all times and they live exponentially
  * long, a third of the hold time on average. So right after a move it is with the owner before; when that one has had the row for long,
- * the new one overtakes it after 0.23 hold times, and when it only stood in for a while, after about as long a while.
+ * the new one overtakes it after 0.23 hold times, and when it only stood in for a while, after about as long a while, but not before a
+ * 15th of the hold time.
  * Not thread-safe: one call at a time.
  */
 export interface RingHistory {
@@ -56,6 +57,7 @@ export interface RingHistory {
 
 const HELD = 3;
 const LIVES_PER_HOLD = 3;
+const FIRST_PER_LIFE = 5; // a minute of 15 min held
 const STEPS_PER_HOLD = 90; // 10 s of 15 min
 const ROWS_PER_SLICE = 8192;
 
@@ -244,7 +246,9 @@ class History implements RingHistory {
     for (let place = row * HELD; place < (row + 1) * HELD; place++)
       if (previous[place] !== 0) most = Math.max(most, this.#flowsLeft(place, begun));
     const at = begun + this.#life * Math.log1p((most - (flows[row] as number)) / this.#life);
-    overtakes[row] = at > begun ? Math.ceil(at / this.#step) * this.#step : begun;
+    // Who had nothing here before is not looked at first right away: until then a change breaks nothing that is older.
+    const first = flows[row] === 0 ? Math.max(at, begun + this.#life / FIRST_PER_LIFE) : at;
+    overtakes[row] = first > begun ? Math.ceil(first / this.#step) * this.#step : begun;
   }
 
   /** When the row changes next: one is let go, or the owner overtakes those before. */

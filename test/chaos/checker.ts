@@ -5,7 +5,6 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startInside, stopChild } from '../../src/lab/children.js';
 import type { Lab } from '../../src/lab/daemon.js';
-import { labPools } from '../../src/lab/objects.js';
 import type { CheckerCommand, CheckerReport } from './records.js';
 
 export interface Checker {
@@ -19,10 +18,23 @@ export interface Checker {
 }
 
 const PORT = 7000;
+
+/** Pools of the checker's own, by the family of their backends' addresses. */
+export const POOLS = ['chaos4', 'chaos6'] as const;
+
+/** Some of the lab's backends as members of one of these pools. */
+export const membersOf = ({ topology }: Lab, pool: string, has: (at: number, count: number) => boolean) =>
+  topology.backends
+    .filter((_, at, all) => has(at, all.length))
+    .map(({ name, address4, address6 }) => ({ name, address: pool === 'chaos4' ? address4 : address6 }));
 const script = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
-/** Services of the lab's pools on port 7000 of both VIPs, a server on each backend, and a client; all end with the lab. */
-export async function openChecker(lab: Lab, forwarding = 'ipip', holdSeconds = 900): Promise<Checker> {
+/** Services on port 7000 of both VIPs, their pools, a server on each backend, and a client; all end with the lab. */
+export async function openChecker(
+  lab: Lab,
+  forwarding: string,
+  has: (at: number, count: number) => boolean,
+): Promise<Checker> {
   const { client, vip4, vip6, backends } = lab.topology;
   const servers = new Map<string, ChildProcess>();
   const serve = async (name: string): Promise<void> => {
@@ -31,10 +43,10 @@ export async function openChecker(lab: Lab, forwarding = 'ipip', holdSeconds = 9
   };
   for (const { name } of backends) await serve(name);
   lab.onClose(async () => void (await Promise.all([...servers.values()].map((child) => stopChild(child, 500)))));
-  for (const [at, pool] of labPools.entries()) {
-    await lab.daemon.api('PATCH', `/api/v1/pools/${pool}`, { holdSeconds });
-    const service = { address: at === 0 ? vip4 : vip6, port: PORT, protocol: 'tcp', pool, forwarding };
-    await lab.daemon.api('PUT', `/api/v1/services/chaos${at === 0 ? 4 : 6}?wait=applied`, service);
+  for (const pool of POOLS) {
+    await lab.daemon.api('PUT', `/api/v1/pools/${pool}`, { backends: membersOf(lab, pool, has) });
+    const service = { address: pool === 'chaos4' ? vip4 : vip6, port: PORT, protocol: 'tcp', pool, forwarding };
+    await lab.daemon.api('PUT', `/api/v1/services/${pool}?wait=applied`, service);
   }
   await settled(lab);
   const child = await startInside(client, script('client.js'), [`${PORT}`, vip4, vip6]);

@@ -48,8 +48,11 @@ if (values.help || chosen.length === 0) {
         say: (line) => say(`  ${line}`),
       });
       results.push(result);
-      const { connections, records, violations, seconds } = result;
-      say(`  ${violations.length} violations: ${connections} connections, ${records} records, ${seconds.toFixed(0)} s`);
+      const { connections, records, violations, younger, seconds } = result;
+      const beside = killed ? `, ${younger.length} connections younger than the change broke` : '';
+      say(
+        `  ${violations.length} violations${beside}: ${connections} connections, ${records} records, ${seconds.toFixed(0)} s`,
+      );
       for (const each of violations.slice(0, 10)) say(`  ${JSON.stringify(each)}`);
     }
   }

@@ -23,7 +23,10 @@ export interface ChaosResult {
   readonly seconds: number;
   readonly connections: number;
   readonly records: number;
-  /** When a balancer was killed: those that began before the last change of the rows, and others, which IP in IP cannot tell apart. */
+  /**
+   * When flows come to a balancer that has no record of them: `younger` began after the rows had begun to change. On a row in transition IP in
+   * IP cannot tell them from older ones; only a second chance could. All others are violations.
+   */
   readonly violations: readonly Violation[];
   readonly younger: readonly Violation[];
 }
@@ -34,16 +37,19 @@ const never = new AbortController().signal;
 export async function runScenario(scenario: Scenario, killed: boolean, options: ChaosOptions): Promise<ChaosResult> {
   const { say, seed, scale } = options;
   const started = Date.now();
-  const lab = await openLab({ name: options.lab, backends: options.backends, balancers: killed ? 2 : 1 }, never, () => {});
+  const lab = await openLab(
+    { name: options.lab, backends: options.backends, balancers: killed ? 2 : 1 },
+    never,
+    () => {},
+  );
   try {
-    const checker = await openChecker(lab, options.forwarding);
+    const checker = await openChecker(lab, options.forwarding, scenario.first ?? (() => true));
     await checker.keep(options.long, options.short);
     await pause(1000);
-    let killedAt = 0;
+    const began = Date.now();
     let revive: (() => Promise<void>) | null = null;
     const middle = async (): Promise<void> => {
       if (!killed) return;
-      killedAt = Date.now();
       // The one that writes the store keeps its daemon: a write cannot go on elsewhere before there is etcd.
       revive = (await killBalancer(lab, 1)).revive;
       say('a balancer is killed');
@@ -54,13 +60,23 @@ export async function runScenario(scenario: Scenario, killed: boolean, options: 
       await (revive as () => Promise<void>)();
       await pause(1500);
     }
-    return { scenario: `${scenario.name}${killed ? ' +kill' : ''}`, seconds: (Date.now() - started) / 1000, ...found(checker, killedAt) };
+    return {
+      scenario: `${scenario.name}${killed ? ' +kill' : ''}`,
+      seconds: (Date.now() - started) / 1000,
+      ...found(checker, killed ? began : null),
+    };
   } finally {
     await lab.close();
   }
 }
 
-function found(checker: Checker, _killedAt: number) {
+function found(checker: Checker, began: number | null) {
   const { connections, records, violations } = checker.report();
-  return { connections, records, violations, younger: [] };
+  const isYounger = ({ begun, kind }: Violation): boolean => began !== null && begun > began && kind === 'reset';
+  return {
+    connections,
+    records,
+    violations: violations.filter((v) => !isYounger(v)),
+    younger: violations.filter(isYounger),
+  };
 }

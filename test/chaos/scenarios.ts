@@ -3,9 +3,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Lab } from '../../src/lab/daemon.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
-import { labPools } from '../../src/lab/objects.js';
 import { vipRoutes } from '../../src/lab/topology.js';
-import { type Checker, settled } from './checker.js';
+import { type Checker, membersOf, POOLS, settled } from './checker.js';
 
 export interface Stage {
   readonly lab: Lab;
@@ -21,6 +20,8 @@ export interface Stage {
 export interface Scenario {
   readonly name: string;
   readonly what: string;
+  /** The members to begin with; all when left out. */
+  readonly first?: (at: number, count: number) => boolean;
   run(stage: Stage): Promise<void>;
 }
 
@@ -31,7 +32,7 @@ const backendPath = (pool: string, name: string): string => `/api/v1/pools/${poo
 /** The same request for a backend of both pools; the last one waits until the kernel has it. */
 async function each({ lab }: Stage, names: readonly string[], verb: 'drain' | 'undrain'): Promise<void> {
   for (const name of names)
-    for (const pool of labPools) await lab.daemon.api('POST', `${backendPath(pool, name)}/${verb}`);
+    for (const pool of POOLS) await lab.daemon.api('POST', `${backendPath(pool, name)}/${verb}`);
   await settled(lab);
 }
 
@@ -47,12 +48,13 @@ async function restart(stage: Stage, names: readonly string[]): Promise<void> {
 }
 
 async function setState({ lab }: Stage, names: readonly string[], state: string): Promise<void> {
-  for (const name of names) for (const pool of labPools) await lab.daemon.api('PATCH', backendPath(pool, name), { state });
+  for (const name of names) for (const pool of POOLS) await lab.daemon.api('PATCH', backendPath(pool, name), { state });
   await settled(lab);
 }
 
-async function rollingRestart(stage: Stage, together: number): Promise<void> {
+async function rollingRestart(stage: Stage, most: number): Promise<void> {
   const names = stage.lab.topology.backends.map(({ name }) => name);
+  const together = Math.min(most, names.length >> 1); // never all of them
   const turns = Math.ceil(times(stage.scale, names.length) / together);
   for (let turn = 0; turn < turns; turn++) {
     if (turn === Math.floor(turns / 2)) await stage.middle();
@@ -92,7 +94,7 @@ const ringChanges: Scenario = {
     for (let change = 0; change < count; change++) {
       if (change === count >> 1) await middle();
       const name = names[Math.floor(random() * names.length)] ?? '';
-      const pool = labPools[change % 2] ?? labPools[0];
+      const pool = POOLS[change % 2] ?? POOLS[0];
       const path = backendPath(pool, name);
       const key = `${pool} ${name}`;
       if (draining.delete(key)) await lab.daemon.api('POST', `${path}/undrain`);
@@ -110,15 +112,8 @@ const ringChanges: Scenario = {
 const grow: Scenario = {
   name: 'grow',
   what: 'half as many backends more, at once',
-  async run(stage) {
-    const { lab, checker, middle } = stage;
-    const first = (at: number, count: number): boolean => at < Math.ceil((count * 2) / 3);
-    const later = lab.topology.backends.filter((_, at, all) => !first(at, all.length)).map(({ name }) => name);
-    await each(stage, later, 'drain');
-    await checker.leave(later);
-    await resize(lab, first);
-    await checker.leave([]);
-    await pause(1500);
+  first: (at, count) => at < Math.ceil((count * 2) / 3),
+  async run({ lab, middle }) {
     const bigger = resize(lab, () => true);
     await middle();
     await bigger;
@@ -145,13 +140,8 @@ const shrink: Scenario = {
 
 /** The pools have those backends of the lab for which `has` says so, all active with weight 100. */
 async function resize(lab: Lab, has: (at: number, count: number) => boolean): Promise<void> {
-  const { backends } = lab.topology;
-  for (const pool of labPools) {
-    const members = backends
-      .filter((_, at) => has(at, backends.length))
-      .map(({ name, address4, address6 }) => ({ name, address: pool === 'web4' ? address4 : address6 }));
-    await lab.daemon.api('PATCH', `/api/v1/pools/${pool}`, { backends: members });
-  }
+  for (const pool of POOLS)
+    await lab.daemon.api('PATCH', `/api/v1/pools/${pool}`, { backends: membersOf(lab, pool, has) });
   await settled(lab);
 }
 
