@@ -51,6 +51,7 @@ void Link::Define(Napi::Env env, Addon& addon) {
                                             {
                                                 index,
                                                 program,
+                                                InstanceMethod<&Link::Current>("program"),
                                                 InstanceMethod<&Link::Update>("update"),
                                                 InstanceMethod("pin", &Link::Pin),
                                                 InstanceMethod<&Link::Detach>("detach"),
@@ -68,6 +69,16 @@ Link::Link(const Napi::CallbackInfo& info) : Handle(info) {
     return;
   }
   Fact(info.This().As<Napi::Object>(), "id", Napi::Number::New(env, kernel.id));
+}
+
+Napi::Value Link::Current(const Napi::CallbackInfo& info) {
+  Arguments args = Call(info, "open the program of link", "bpf_prog_get_fd_by_id");
+  if (args.failed()) return args.Throw();
+  bpf_link_info kernel = {};
+  if (int error = Describe(*fd_, &kernel)) return args.ThrowSystem(error);
+  int number = bpf_prog_get_fd_by_id(kernel.prog_id);
+  if (number < 0) return args.ThrowSystem(errno);
+  return Program::Make(info.Env(), Own(number), "");
 }
 
 Napi::Value Link::Update(const Napi::CallbackInfo& info) {

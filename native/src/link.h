@@ -21,6 +21,7 @@ class Link : public Handle<Link> {
   template <Read read>
   static napi_value Getter(napi_env env, napi_callback_info info);
 
+  Napi::Value Current(const Napi::CallbackInfo& info);
   Napi::Value Update(const Napi::CallbackInfo& info);
   Napi::Value Detach(const Napi::CallbackInfo& info);
 };

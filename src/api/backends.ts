@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { get, getBackend, patchBackend, poolKind, putBackend, removeBackend } from '../controlplane/commands.js';
+import {
+  drainBackend,
+  get,
+  getBackend,
+  patchBackend,
+  poolKind,
+  putBackend,
+  removeBackend,
+} from '../controlplane/commands.js';
 import type { Change } from '../controlplane/store.js';
 import type { Snapshot } from '../model/objects.js';
-import { BackendBody } from '../model/schema.js';
+import { BackendBody, DrainBody } from '../model/schema.js';
 import { answered, describe, without } from './describe.js';
 import { created, nameless, sendObject } from './objects.js';
 import { checkPreconditions } from './preconditions.js';
@@ -91,14 +99,23 @@ export function backendRoutes(app: FastifyInstance, api: Api): void {
     },
   );
 
-  for (const [verb, state, summary] of [
-    ['drain', 'drain', 'Give the backend no new flow; its status shows the flows left'],
-    ['undrain', 'active', 'Give the backend new flows again'],
-  ] as const) {
-    app.post<Route>(`${one}/${verb}`, { schema: describe({ ...common, summary }) }, async (request, reply) => {
-      const { params, query } = request;
-      const snapshot = await change(request, (now) => patchBackend(now, params.pool, params.name, { state }));
+  const drain = 'Give the backend no new flow; its status shows the flows left';
+  app.post<Route>(
+    `${one}/drain`,
+    { schema: describe({ ...common, summary: drain, body: DrainBody }) },
+    async (request, reply) => {
+      const { params, query, body } = request;
+      const snapshot = await change(request, (now) => drainBackend(now, params.pool, params.name, body, Date.now()));
       return answer(reply, snapshot, params, query);
-    });
-  }
+    },
+  );
+  app.post<Route>(
+    `${one}/undrain`,
+    { schema: describe({ ...common, summary: 'Give the backend new flows again' }) },
+    async (request, reply) => {
+      const { params, query } = request;
+      const snapshot = await change(request, (now) => patchBackend(now, params.pool, params.name, { state: 'active' }));
+      return answer(reply, snapshot, params, query);
+    },
+  );
 }

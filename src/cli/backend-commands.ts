@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { pathOf } from './client.js';
-import { backendColumns } from './columns.js';
+import { backendColumns, drainText } from './columns.js';
 import { integerOf, integerOption, misused, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { listAll } from './object-commands.js';
@@ -92,19 +92,32 @@ export function backendCommands(program: Command, io: Io): void {
     },
   );
 
-  const turn = (name: 'drain' | 'undrain', description: string) =>
-    withExamples(writing(verb(name, description)), `backends ${name} web b1`).action(
-      async (pool: string, backend: string, options: WriteOptions, command: Command) => {
-        const session = await openSession(io, command);
-        const answer = await send(session, 'POST', `${backendPath(pool, backend)}${pathOf(name)}`, options);
-        const { status } = answer.body as ShownBackend;
-        const left = name === 'drain' && status !== null && !options.dryRun ? `; flows left: ${status.flows}` : '';
-        const done = name === 'drain' ? 'set to drain' : 'set to active';
-        session.show(answer.body, () => [outcome(titleOf(pool, backend), answer, options, done) + left]);
-      },
-    );
-  turn('drain', 'give a backend no new flows, let it finish those it has');
-  turn('undrain', 'give a backend new flows again');
+  const drain = verb('drain', 'give a backend no new flows, let it finish those it has').addOption(
+    integerOption('--deadline <seconds>', 'cut off what is left after so long', 1, 604_800),
+  );
+  withExamples(writing(drain), 'backends drain web b1 --deadline 600').action(
+    async (pool: string, backend: string, options: WriteOptions & { deadline?: number }, command: Command) => {
+      const session = await openSession(io, command);
+      const { deadline } = options;
+      const answer = await send(
+        session,
+        'POST',
+        `${backendPath(pool, backend)}/drain`,
+        options,
+        deadline && { deadlineSeconds: deadline },
+      );
+      const shown = answer.body as ShownBackend;
+      const left = shown.status !== null && !options.dryRun ? `; ${drainText(shown, Date.now())}` : '';
+      session.show(answer.body, () => [outcome(titleOf(pool, backend), answer, options, 'set to drain') + left]);
+    },
+  );
+  withExamples(writing(verb('undrain', 'give a backend new flows again')), 'backends undrain web b1').action(
+    async (pool: string, backend: string, options: WriteOptions, command: Command) => {
+      const session = await openSession(io, command);
+      const answer = await send(session, 'POST', `${backendPath(pool, backend)}/undrain`, options);
+      session.show(answer.body, () => [outcome(titleOf(pool, backend), answer, options, 'set to active')]);
+    },
+  );
 
   const weigh = verb('weight', "change a backend's share of new flows").argument(
     '<weight>',

@@ -45,6 +45,7 @@ export const backendColumns: readonly Column<ShownBackend>[] = [
   number('FLOWS', (status) => `${status.flows}`),
   number('PACKETS', (status) => `${status.packets}`),
   number('BYTES', (status) => formatBytes(status.bytes)),
+  { title: 'DRAIN', spare: true, text: (backend) => (backend.status?.drain ? drainText(backend, Date.now()) : '') },
   {
     title: 'NEXT HOP',
     spare: true,
@@ -52,6 +53,17 @@ export const backendColumns: readonly Column<ShownBackend>[] = [
     colour: ({ status }) => (status !== null && status.nextHop.state !== 'resolved' ? 'red' : null),
   },
 ];
+
+/** How far a backend's drain is, in a few words. `now`: Unix ms. */
+export function drainText({ drain, status }: ShownBackend, now: number): string {
+  const seen = status?.drain;
+  if (!seen) return `flows left: ${status?.flows ?? unknown}`;
+  if (seen.done) return seen.flowsLeft === 0 ? 'drained: no flows left' : `over: ${seen.flowsLeft} flows were cut off`;
+  const span = (seconds: number): string => formatDuration(seconds * 1000);
+  const ages = seen.ages ? ` (median ${span(seen.ages.median)}, oldest ${span(seen.ages.oldest)})` : '';
+  const cut = drain?.deadline === undefined ? '' : `, deadline in ${span((Date.parse(drain.deadline) - now) / 1000)}`;
+  return `flows left: ${seen.flowsLeft}${ages}, about ${span(seen.etaSeconds)} to go${cut}`;
+}
 
 /** The columns of flows, their ages counted to `now` (Unix milliseconds). */
 export function flowColumns(now: number): readonly Column<ShownFlow>[] {

@@ -4,7 +4,7 @@ import { type Draft, isRecord, type Reading } from '../model/check.js';
 import { FairleadError, type FieldError } from '../model/errors.js';
 import { mergePatch } from '../model/merge-patch.js';
 import type { Backend, Pool, Service, Snapshot, Stored } from '../model/objects.js';
-import { readBackend, readPool, readService } from '../model/schema.js';
+import { readBackend, readDrain, readPool, readService } from '../model/schema.js';
 import { type Problems, poolProblems, refuse, serviceProblems, servicesOf } from '../model/validate.js';
 import type { Change } from './store.js';
 
@@ -36,7 +36,10 @@ export const poolKind: Kind<Pool> = {
   all: (snapshot) => snapshot.pools,
   read: readPool,
   problems: poolProblems,
-  stored: (value) => ({ ...value, backends: value.backends.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }),
+  stored: (value) => ({
+    ...value,
+    backends: value.backends.map(withoutOldDrain).toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+  }),
   change: (name, value) => ({ kind: 'pool', name, value }),
   heldBy(snapshot, name) {
     const users = servicesOf(snapshot, name).map((user) => `"${user}"`);
@@ -44,6 +47,13 @@ export const poolKind: Kind<Pool> = {
     return users.length === 1 ? `service ${users[0]} uses it` : `services ${users.join(', ')} use it`;
   },
 };
+
+/** A drain goes with its state. */
+function withoutOldDrain(backend: Backend): Backend {
+  if (backend.state === 'drain' || backend.drain === undefined) return backend;
+  const { drain: _, ...others } = backend;
+  return others;
+}
 
 /** The object of this name; throws 'not-found'. */
 export function get<T extends { readonly name: string }>(kind: Kind<T>, snapshot: Snapshot, name: string): Stored<T> {
@@ -114,6 +124,30 @@ export function putBackend(snapshot: Snapshot, poolName: string, name: string, d
 /** As `patch`, for one backend of a pool. */
 export function patchBackend(snapshot: Snapshot, pool: string, name: string, document: unknown): readonly Change[] {
   return putBackend(snapshot, pool, name, mergePatch(getBackend(snapshot, pool, name).value, document));
+}
+
+/**
+ * Gives the backend no new flow, from now on and until `undrain`; what is left after `deadlineSeconds` is cut off. One that drains already goes on as it
+ * was, with the new deadline if there is one. `document`: DrainBody, or nothing. `now`: Unix ms.
+ */
+export function drainBackend(
+  snapshot: Snapshot,
+  pool: string,
+  name: string,
+  document: unknown,
+  now: number,
+): readonly Change[] {
+  const { draft, fields } = readDrain(document ?? {});
+  refuse(`drain of backend "${name}"`, { invalid: fields, conflict: [] });
+  const { value } = getBackend(snapshot, pool, name);
+  const { deadlineSeconds } = draft;
+  const time = (at: number): string => new Date(at).toISOString();
+  const drain = {
+    since: time(now),
+    ...(value.state === 'drain' ? value.drain : {}),
+    ...(deadlineSeconds === undefined ? {} : { deadline: time(now + deadlineSeconds * 1000) }),
+  };
+  return patchBackend(snapshot, pool, name, { state: 'drain', drain });
 }
 
 /** Takes one backend out of a pool. */

@@ -34,6 +34,21 @@ export const isReachable = (hop: NextHop | null | undefined, onLink: boolean): b
 export const onLinkPools = (snapshot: Snapshot): Set<string> =>
   new Set([...snapshot.services.values()].flatMap(({ value }) => (value.forwarding === 'l2' ? [value.pool] : [])));
 
+/** Whether its drain has come to its deadline: it takes nothing any more. */
+export const isOver = ({ drain }: Backend, now: number): boolean =>
+  drain?.deadline !== undefined && Date.parse(drain.deadline) <= now;
+
+/** When the next drain comes to its deadline, Unix ms; infinite when none will. */
+export function nextDeadline(snapshot: Snapshot, now: number): number {
+  let next = Number.POSITIVE_INFINITY;
+  for (const { value } of snapshot.pools.values())
+    for (const { drain } of value.backends) {
+      const at = drain?.deadline === undefined ? 0 : Date.parse(drain.deadline);
+      if (at > now) next = Math.min(next, at);
+    }
+  return next;
+}
+
 /** The share of the ring each backend should have, by name; the members that are not live have none. */
 export function wantedShares(pool: Pool, hops: NextHops, onLink = false): Map<string, number> {
   const weights = pool.backends.map((backend) => (isLive(backend, hops, onLink) ? backend.weight : 0));
@@ -55,7 +70,7 @@ function tagField(hop: NextHop | null): Uint8Array {
 }
 
 function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null): BackendEntry {
-  const usable = hop !== null && backend.state !== 'disabled';
+  const usable = hop !== null && backend.state !== 'disabled' && !isOver(backend, Date.now());
   const v6 = familyOf(backend.address) === Family.IPV6;
   return {
     address: backendField(backend),

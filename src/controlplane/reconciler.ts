@@ -4,7 +4,7 @@ import { writeVipFilter } from '../dataplane/services.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
-import { desired, type NextHops, type RingCache } from './desired.js';
+import { desired, type NextHops, nextDeadline, type RingCache } from './desired.js';
 import { readKernel } from './kernel-state.js';
 import type { NextHopResolver } from './next-hops.js';
 import {
@@ -165,7 +165,8 @@ export function startReconciler(
     } while (again && !closed);
     running = null;
     if (closed) return;
-    timer = setTimeout(trigger, PERIOD_MS);
+    const now = Date.now();
+    timer = setTimeout(trigger, Math.min(PERIOD_MS, nextDeadline(store.read(), now) - now + 1));
   }
 
   function trigger(): void {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Brings the packet path up on the node's interfaces, or takes over the one that is running.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError, messageOf } from '../model/errors.js';
-import { Abi, MapShape, Reason } from './abi.gen.js';
-import { type MapName, type Maps, mapEntries, mapsOf, openMaps } from './maps.js';
+import { MapShape, Reason } from './abi.gen.js';
+import { type MapName, type Maps, mapsOf, openMaps } from './maps.js';
 import {
   type NativeFailure,
   type NativeLink,
@@ -13,7 +13,10 @@ import {
   type NativeProgram,
   native,
 } from './native.js';
+import { findOlder } from './older.js';
+import { adoptMaps, linkPin, mapPin, type PinnedLink, pinMap, pinnedLinks, pinRoot, prepareBpffs } from './pins.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
+import { selfTest } from './self-test.js';
 
 export type XdpMode = 'native' | 'generic';
 
@@ -52,78 +55,7 @@ export interface Dataplane {
   close(): void;
 }
 
-/** The directory of this ABI version's pins. */
-export const pinRoot = (bpffs: string): string => join(bpffs, 'fairlead', `v${Abi.VERSION}`);
-
 const isNative = (error: unknown): error is Error & NativeFailure => error instanceof Error && 'errno' in error;
-
-function prepareBpffs(bpffs: string): void {
-  mkdirSync(bpffs, { recursive: true });
-  native.mountBpffs(bpffs);
-  for (const part of ['maps', 'links']) mkdirSync(join(pinRoot(bpffs), part), { recursive: true });
-}
-
-/** Pinned maps that still have the wanted shape. One that has not is left out: it is made anew, and the ring decides until it fills. */
-function adoptMaps(config: DataplaneConfig, warnings: string[]): Partial<Record<MapName, NativeMap>> {
-  const entries = mapEntries(config, native.possibleCpus());
-  const adopted: Partial<Record<MapName, NativeMap>> = {};
-  for (const [name, shape] of Object.entries(MapShape) as [MapName, (typeof MapShape)[MapName]][]) {
-    const pin = join(pinRoot(config.bpffs), 'maps', name);
-    if (!existsSync(pin)) continue;
-    const map = native.openMap(pin);
-    const same =
-      map.info.type === shape.type &&
-      map.info.keySize === shape.keySize &&
-      map.info.valueSize === shape.valueSize &&
-      map.info.maxEntries === entries[name] &&
-      map.info.flags === shape.flags;
-    if (same) {
-      adopted[name] = map;
-    } else {
-      map.close();
-      warnings.push(`map "${name}" had another size: made anew, its content is lost`);
-    }
-  }
-  // The halves of the flow table belong together.
-  if (!adopted.flows_hot !== !adopted.flows_cold) {
-    adopted.flows_hot?.close();
-    adopted.flows_cold?.close();
-    delete adopted.flows_hot;
-    delete adopted.flows_cold;
-  }
-  return adopted;
-}
-
-/** Pins a new map over an old pin without a moment in which there is none. */
-function pinMap(path: string, map: NativeMap): void {
-  const fresh = `${path}_new`;
-  rmSync(fresh, { force: true });
-  map.pin(fresh);
-  renameSync(fresh, path);
-}
-
-/**
- * The name of a link's pin: SLOT-MODE-INTERFACE. bpffs takes no dots; ':' cannot be in an interface's name, so it stands
- * for them.
- */
-const linkPin = (slot: number, mode: XdpMode, name: string): string => `${slot}-${mode}-${name.replaceAll('.', ':')}`;
-
-/** What the name of a link's pin tells: the interface's slot in `outcomes`, and the mode, which the kernel does not say. */
-interface PinnedLink {
-  readonly pin: string;
-  readonly slot: number;
-  readonly mode: XdpMode;
-}
-
-function pinnedLinks(directory: string): Map<string, PinnedLink> {
-  const found = new Map<string, PinnedLink>();
-  for (const pin of readdirSync(directory)) {
-    const [, slot, mode, name] = /^(\d+)-(native|generic)-(.+)$/.exec(pin) ?? [];
-    if (name !== undefined)
-      found.set(name.replaceAll(':', '.'), { pin: join(directory, pin), slot: Number(slot), mode: mode as XdpMode });
-  }
-  return found;
-}
 
 /** Interface slots outlive restarts, so that the counts of an interface stay its own. */
 function chooseSlots(pinned: ReadonlyMap<string, PinnedLink>, interfaces: readonly InterfaceConfig[]): number[] {
@@ -199,11 +131,12 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
     }
   }
   prepareBpffs(config.bpffs);
+  const older = findOlder(config.bpffs);
   const warnings: string[] = [];
   const directory = join(pinRoot(config.bpffs), 'links');
-  const pinned = pinnedLinks(directory);
+  const pinned = new Map([...(older?.links ?? []), ...pinnedLinks(directory)]);
   const slots = chooseSlots(pinned, config.interfaces);
-  const adopted = adoptMaps(config, warnings);
+  const adopted = adoptMaps(config, older, warnings);
   const objects: NativeObject[] = [];
   const links: { link: NativeLink; mode: XdpMode; adopted: boolean }[] = [];
   try {
@@ -214,6 +147,8 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       if (reuse === adopted) reuse = mapsOf(object);
     }
     const maps = reuse as Record<MapName, NativeMap>;
+    await selfTest(config);
+    older?.migrate(maps);
     for (const [at, wanted] of config.interfaces.entries()) {
       const known = pinned.get(wanted.name);
       const { link, left } = adoptLink(known, wanted);
@@ -229,18 +164,23 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       }
     }
     for (const name of Object.keys(MapShape) as MapName[]) {
-      if (!adopted[name]) pinMap(join(pinRoot(config.bpffs), 'maps', name), maps[name]);
+      const pin = mapPin(config.bpffs, name);
+      if (!adopted[name] || !existsSync(pin)) pinMap(pin, maps[name]);
     }
     const interfaces: AttachedInterface[] = [];
+    const swaps = openSwaps();
     for (const [at, { link, mode, adopted: old }] of links.entries()) {
       const name = config.interfaces[at]?.name ?? '';
       const slot = slots[at] ?? 0;
       const program = programOf(objects, at);
       if (mode === 'native') allowSplit(objectAt(objects, at), link.interfaceIndex);
-      if (old) await link.update(program, null);
-      else link.pin(join(directory, linkPin(slot, mode, name)));
+      if (old) await swaps.swap(link, program, name);
+      const pin = join(directory, linkPin(slot, mode, name));
+      if (!existsSync(pin)) link.pin(pin);
       interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });
     }
+    swaps.done();
+    older?.remove();
     const open = openMaps(maps, objectAt(objects, 0).program('flow_clock'));
     return {
       maps: open,
@@ -256,7 +196,44 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
   }
 }
 
-/** See Dataplane.setFeatures. When an interface fails, those before it have the new program, and the next call begins anew. */
+/** Programs that take the places of others, all of them or none. */
+interface Swaps {
+  /**
+   * Puts the program where another xdp_lb is, unless somebody was faster: then, and when the kernel refuses, the places taken before get
+   * their old programs back, and it rejects.
+   */
+  swap(link: NativeLink, program: NativeProgram, name: string): Promise<void>;
+  done(): void;
+}
+
+function openSwaps(): Swaps {
+  const swapped: { readonly pin: NativeLink; readonly old: NativeProgram; readonly now: NativeProgram }[] = [];
+  const done = (): void => {
+    for (const { old } of swapped.splice(0)) old.close();
+  };
+  return {
+    done,
+    async swap(link, program, name) {
+      const old = link.program();
+      try {
+        if (old.name !== program.name)
+          throw new FairleadError(
+            'conflict',
+            `swap the program of "${name}": "${old.name}" is there, which is not ours`,
+          );
+        await link.update(program, old);
+        swapped.push({ pin: link, old, now: program });
+      } catch (error) {
+        old.close();
+        for (const each of swapped.reverse()) await each.pin.update(each.old, each.now);
+        done();
+        throw error;
+      }
+    },
+  };
+}
+
+/** See Dataplane.setFeatures. */
 function featureSwaps(
   config: DataplaneConfig,
   interfaces: readonly AttachedInterface[],
@@ -266,23 +243,28 @@ function featureSwaps(
   return async (features) => {
     if ((features & ~loaded) === 0) return;
     const wider = { ...config, features: features | loaded };
-    for (const { name, slot, mode } of interfaces) {
-      const link = native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name)));
-      try {
+    await selfTest(wider);
+    const swaps = openSwaps();
+    const opened: { close(): void }[] = [];
+    const keep = <T extends { close(): void }>(handle: T): T => {
+      opened.unshift(handle);
+      return handle;
+    };
+    try {
+      const ready: { link: NativeLink; program: NativeProgram; name: string }[] = [];
+      for (const { name, slot, mode } of interfaces) {
+        const link = keep(native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name))));
         if (link.interfaceIndex === 0) continue; // it is gone, and what comes in by the others must not suffer
-        const object = await loadXdpLb(wider, slot, handle);
-        try {
-          if (mode === 'native') allowSplit(object, link.interfaceIndex);
-          const program = object.program('xdp_lb');
-          await link.update(program, null).finally(() => program.close());
-        } finally {
-          object.close();
-        }
-      } finally {
-        link.close();
+        const object = keep(await loadXdpLb(wider, slot, handle));
+        if (mode === 'native') allowSplit(object, link.interfaceIndex);
+        ready.push({ link, program: keep(object.program('xdp_lb')), name });
       }
+      for (const { link, program, name } of ready) await swaps.swap(link, program, name);
+      swaps.done();
+      loaded = wider.features;
+    } finally {
+      for (const handle of opened) handle.close();
     }
-    loaded = wider.features;
   };
 }
 

@@ -74,6 +74,8 @@ export interface NativeLink {
   readonly id: number;
   readonly interfaceIndex: number; // 0 when the interface is gone
   readonly programId: number;
+  /** The program on the interface now, by a handle of its own. */
+  program(): NativeProgram;
   /** Replaces the program without a gap. With `expected`, only if that program is the current one (EPERM otherwise). */
   update(program: NativeProgram, expected: NativeProgram | null): Promise<void>;
   pin(path: string): void;

@@ -56,9 +56,7 @@ export async function startDaemon(
   const revive = (code: number | null, killer: string | null) => {
     if (stopping) return;
     restarts++;
-    say(
-      `the daemon of ${balancer.name} ended (${killer ?? `exit ${code}`}); the kernel forwards on without it; starting it again`,
-    );
+    say(`the daemon ended (${killer ?? `exit ${code}`}); the kernel forwards on without it; starting it again`);
     setTimeout(() => {
       if (stopping) return;
       child = launch(balancer, directory, log).on('exit', revive);

@@ -1,11 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Snapshot } from './objects.js';
 
+/** How far a drain is, as this node's flow table has it. */
+export interface DrainStatus {
+  /** Live flows: a packet within the last five minutes, not closing or closed. */
+  readonly flowsLeft: number;
+  /** Seconds since they began; of the thousand oldest. Null when there are none. */
+  readonly ages: { readonly youngest: number; readonly median: number; readonly oldest: number } | null;
+  /**
+   * Seconds until none is expected to be left, at most until the deadline: flows are taken to live on as long, on average, as they have lived (exponential
+   * lives), so the last of n ends after their mean age times the n-th harmonic number.
+   */
+  readonly etaSeconds: number;
+  /** No flow is left, or the deadline is over. */
+  readonly done: boolean;
+}
+
 /** What the running node knows of one backend of one pool, beyond what the store says. Shares are 0..1. */
 export interface BackendStatus {
   readonly shareWanted: number;
   readonly shareReal: number; // of the ring's rows, read back from the kernel
   readonly flows: number;
+  /** While it drains. */
+  readonly drain?: DrainStatus;
   readonly packets: number;
   readonly bytes: number;
   readonly connections: number;

@@ -9,6 +9,8 @@ export interface Backend {
   readonly address: string;
   readonly weight: number;
   readonly state: BackendState;
+  /** With state 'drain', written by the drain verb. From `deadline` on it takes nothing any more. RFC 3339, UTC. */
+  readonly drain?: { readonly since: string; readonly deadline?: string };
   /** QUIC-LB server IDs (draft-ietf-quic-load-balancers) by config rotation codepoint 0..6; `id`: 1 to 15 bytes in lower-case hex. */
   readonly serverIds?: readonly ServerId[];
 }

@@ -6,6 +6,11 @@ import { type Backend, HOLD_SECONDS, type Pool, type RateLimit, type Service } f
 import { canonicalPrefixes } from './prefix.js';
 
 defineFormat('unicast-address', whyNotUnicast);
+defineFormat('utc-time', (text) =>
+  /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/.test(text) && !Number.isNaN(Date.parse(text))
+    ? null
+    : `"${text.slice(0, 40)}" is not a time in UTC such as 2026-11-29T08:00:00Z (RFC 3339)`,
+);
 
 // Not strict about what follows: only what works today is here, anything else is refused as unknown.
 const closed = { additionalProperties: false };
@@ -31,6 +36,22 @@ const prefixes = (description: string) =>
     description,
   });
 
+const Time = Type.String({ format: 'utc-time', description: 'a time such as 2026-11-29T08:00:00Z' });
+
+/** Body of the drain verb. */
+export const DrainBody = Type.Object(
+  {
+    deadlineSeconds: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 604800,
+        description: 'after so long the flows that are left are cut off; without it they may take their time',
+      }),
+    ),
+  },
+  closed,
+);
+
 /** Body of a backend. `name` may be left out where the path says it. */
 export const BackendBody = Type.Object(
   {
@@ -38,6 +59,12 @@ export const BackendBody = Type.Object(
     address: AddressText,
     weight: Type.Optional(Type.Integer({ minimum: 0, maximum: 256, default: 100, description: '0 takes no new flow' })),
     state: Type.Optional(Type.Enum(['active', 'drain', 'disabled'], { default: 'active' })),
+    drain: Type.Optional(
+      Type.Object(
+        { since: Time, deadline: Type.Optional(Time) },
+        { ...closed, description: 'while the state is drain: since when, and when its last flows are cut off' },
+      ),
+    ),
     serverIds: Type.Optional(
       Type.Array(
         Type.Object(
@@ -146,6 +173,9 @@ export function readPool(input: unknown): Reading<Pool> {
   const backends = draft.backends?.map((each) => each && canonical(each));
   return { draft: backends === undefined ? draft : { ...draft, backends }, fields };
 }
+
+/** Reads the body of the drain verb. */
+export const readDrain = reader<{ readonly deadlineSeconds?: number }>(DrainBody);
 
 /** Reads a backend document. */
 export function readBackend(input: unknown): Reading<Backend> {

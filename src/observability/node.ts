@@ -27,6 +27,7 @@ import { FairleadError } from '../model/errors.js';
 import type { BackendStatus, DropCount, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../model/node-view.js';
 import type { Backend, Pool } from '../model/objects.js';
 import { censusOf } from './census.js';
+import { drainStatus } from './drains.js';
 import { queryFlows } from './flow-view.js';
 
 /** What happened to packets beside their reason; `tally` is the name of one (Tally) in lower case. */
@@ -124,35 +125,38 @@ export function nodeFacts(
     return { rows: ref.rows, owned: rowsOwned(readRingRows(maps, ref)) };
   }
 
-  function backendStatus(
+  async function backendStatus(
     pool: Pool,
     services: readonly string[],
     flows: Uint32Array,
     read: TrafficReader,
-  ): Map<string, BackendStatus> {
+  ): Promise<Map<string, BackendStatus>> {
     const { snapshot, numbering, hops } = reconciler.state();
     const numbers = numbering.pools.get(pool.name);
     const onLink = onLinkPools(snapshot).has(pool.name);
     const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
     const wanted = wantedShares(pool, hops, onLink);
-    return new Map(
-      pool.backends.map((backend) => {
-        const number = numbers?.members.get(backend.address)?.number ?? 0;
-        const hop = hops.get(backend.address) ?? null;
-        const status: BackendStatus = {
-          ...sum(services.map((name) => traffic(name, backend, read))),
-          shareWanted: wanted.get(backend.name) ?? 0,
-          shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
-          flows: flows[number] ?? 0,
-          nextHop: {
-            state: hop === null ? 'unresolved' : isReachable(hop, onLink) ? 'resolved' : 'off_link',
-            interface: hop?.interfaceName ?? null,
-            mac: hop && macText(hop.mac),
-          },
-        };
-        return [backend.name, status] as const;
-      }),
-    );
+    const found = new Map<string, BackendStatus>();
+    for (const backend of pool.backends) {
+      const number = numbers?.members.get(backend.address)?.number ?? 0;
+      const hop = hops.get(backend.address) ?? null;
+      const status: BackendStatus = {
+        ...sum(services.map((name) => traffic(name, backend, read))),
+        shareWanted: wanted.get(backend.name) ?? 0,
+        shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
+        flows: flows[number] ?? 0,
+        ...(backend.state === 'drain'
+          ? { drain: await drainStatus(maps, backend, number, flows[number] ?? 0, Date.now()) }
+          : {}),
+        nextHop: {
+          state: hop === null ? 'unresolved' : isReachable(hop, onLink) ? 'resolved' : 'off_link',
+          interface: hop?.interfaceName ?? null,
+          mac: hop && macText(hop.mac),
+        },
+      };
+      found.set(backend.name, status);
+    }
+    return found;
   }
 
   async function pool(name: string, read = now): Promise<PoolStatus | null> {
@@ -164,7 +168,7 @@ export function nodeFacts(
     const services = [...snapshot.services.values()].filter((s) => s.value.pool === name).map((s) => s.value.name);
     const { byBackend } = await census();
     return {
-      backends: backendStatus(value, services, byBackend, read),
+      backends: await backendStatus(value, services, byBackend, read),
       ringRows: readRingRef(maps, numbers.number).rows,
       ring: ring
         ? { generation: ring.log.generation, inTransition: ring.view.inTransition, deferred: ring.view.deferred }

@@ -278,8 +278,9 @@ class History implements RingHistory {
   #drop(row: number, id: number, at: number): number {
     const { previous, until, left } = this.#state;
     const end = (row + 1) * HELD;
-    const place = id === 0 ? -1 : previous.indexOf(id, row * HELD);
-    if (place < 0 || place >= end) return 0;
+    let place = row * HELD;
+    while (place < end && previous[place] !== id) place++;
+    if (id === 0 || place === end) return 0;
     const flows = this.#flowsLeft(place, at);
     for (const each of [previous, until, left]) each.copyWithin(place, place + 1, end);
     previous[end - 1] = 0;

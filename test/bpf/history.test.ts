@@ -165,3 +165,26 @@ test('history: a flow that goes on on another CPU stays where it was, and is no 
   const again = (await connections()) ?? 0;
   assert.ok(again < CLIENTS * 2, 'rows in transition are asked');
 });
+
+test('drain: keeps its flows until the deadline, and has none afterwards', async (t) => {
+  const node = await openReconciled(t);
+  const [first, ...rest] = backendsOf(3) as [Backend, ...Backend[]];
+  await node.put(web([first, ...rest]), www);
+  const begun = ownersOf(node, www, 'syn');
+  assert.deepEqual(ownersOf(node, www, 'ack'), begun);
+  const left = begun.filter((owner) => owner === first.address).length;
+  const since = new Date().toISOString();
+  const deadline = new Date(Date.now() + 1500).toISOString();
+  await node.put(web([{ ...first, state: 'drain', drain: { since, deadline } }, ...rest]));
+  assert.deepEqual(ownersOf(node, www, 'ack'), begun);
+  const statusOf = async () => (await node.facts.pool('web'))?.backends.get(first.name)?.drain;
+  const draining = await statusOf();
+  assert.equal(draining?.flowsLeft, left);
+  assert.ok((draining?.ages?.oldest ?? 99) < 10 && (draining?.etaSeconds ?? 99) <= 2 && draining?.done === false);
+  // The reconciler wakes up for it.
+  await until('it takes nothing', () => !ownersOf(node, www, 'ack').includes(first.address), 4000);
+  assert.ok(Date.now() >= Date.parse(deadline));
+  assert.equal((await statusOf())?.done, true);
+  await node.put(web([first, ...rest]));
+  assert.ok(ownersOf(node, www, 'syn', 2000).includes(first.address), 'its rows are home');
+});

@@ -83,14 +83,17 @@ export async function openChecker(
 
 /** Waits until every balancer has what the first one's store holds. */
 export async function settled(lab: Lab): Promise<void> {
-  const status = (api: Lab['daemon']['api']) =>
-    api('GET', '/api/v1/status') as Promise<{ appliedRevision: number; store: { revision: number } }>;
-  const { store } = await status(lab.daemon.api);
-  for (const { api } of lab.daemons)
-    for (
-      const deadline = Date.now() + 15_000;
-      (await status(api).catch(() => null))?.appliedRevision !== store.revision;
-      await pause(20)
-    )
-      if (Date.now() > deadline) throw new Error(`revision ${store.revision} is not applied everywhere within 15 s`);
+  type Status = { readonly appliedRevision: number; readonly store: { readonly revision: number } };
+  const deadline = Date.now() + 20_000;
+  // A daemon may just be starting.
+  const status = async ({ api }: Lab['daemon'], holds: (status: Status) => boolean): Promise<Status> => {
+    for (;;) {
+      const answer = (await api('GET', '/api/v1/status').catch(() => null)) as Status | null;
+      if (answer && holds(answer)) return answer;
+      if (Date.now() > deadline) throw new Error(`not settled within 20 s: ${JSON.stringify(answer)}`);
+      await pause(20);
+    }
+  };
+  const { store } = await status(lab.daemon, () => true);
+  for (const daemon of lab.daemons) await status(daemon, ({ appliedRevision }) => appliedRevision === store.revision);
 }

@@ -14,8 +14,8 @@ import {
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { after, before, beforeEach, test } from 'node:test';
-import { pinRoot } from '../../src/dataplane/dataplane.js';
 import { native } from '../../src/dataplane/native.js';
+import { pinRoot } from '../../src/dataplane/pins.js';
 import { objectPath } from '../../src/dataplane/program.js';
 import { startInside, stopChild } from '../../src/lab/children.js';
 import { destroyNamespaces, namespacePath, run, unmount } from '../../src/lab/netns.js';

@@ -90,9 +90,9 @@ test('cli: tables fit 80 columns', async () => {
 test('cli: tables are whole where no terminal cuts them', async () => {
   const { out } = await run('backends ls');
   assert.deepEqual(lines(out), [
-    'POOL  NAME  ADDRESS   WEIGHT  STATE   WANTED    GOT  FLOWS  PACKETS     BYTES  NEXT HOP',
-    'web   b1    10.0.0.1     100  active   66.7%  66.7%     20    20020  28.6 MiB  eth0 02:00:00:00:00:11',
-    'web   b2    10.0.0.2      50  drain    33.3%  33.3%     11    11011  15.7 MiB  unresolved',
+    'POOL  NAME  ADDRESS   WEIGHT  STATE   WANTED    GOT  FLOWS  PACKETS     BYTES  DRAIN  NEXT HOP',
+    'web   b1    10.0.0.1     100  active   66.7%  66.7%     20    20020  28.6 MiB         eth0 02:00:00:00:00:11',
+    'web   b2    10.0.0.2      50  drain    33.3%  33.3%     11    11011  15.7 MiB         unresolved',
   ]);
 });
 
