@@ -89,21 +89,21 @@ function send(connection: Connection): void {
 
 function answer(connection: Connection, line: string): void {
   if (connection.over) return;
-  const [backend = '', id, sequence, bytes] = line.split(' ');
-  if (connection.backend !== null && connection.backend !== backend)
-    return violate(connection, 'two backends', `answered by ${backend}`);
-  connection.backend = backend;
-  if (Number(id) !== connection.id || Number(sequence) !== connection.answered || Number(bytes) !== connection.bytes)
-    return violate(
-      connection,
-      'gap',
-      `got "${line}", wanted ${connection.id} ${connection.answered} ${connection.bytes}`,
-    );
-  connection.answered++;
-  connection.waitingSince = 0;
-  records++;
-  if (leaving.has(backend) || (connection.short && connection.answered === SHORT_RECORDS)) return end(connection);
-  setTimeout(send, connection.short ? SHORT_PACE_MS : LONG_PACE_MS * (0.5 + Math.random()), connection);
+  const [backend = '', ...counts] = line.split(' ');
+  const { id, answered, bytes, short } = connection;
+  const wanted = `${id} ${answered} ${bytes}`;
+  if (connection.backend !== null && connection.backend !== backend) {
+    violate(connection, 'two backends', `answered by ${backend}`);
+  } else if (counts.join(' ') !== wanted) {
+    violate(connection, 'gap', `got "${line}", wanted "${backend} ${wanted}"`);
+  } else {
+    connection.backend = backend;
+    connection.answered++;
+    connection.waitingSince = 0;
+    records++;
+    if (leaving.has(backend) || (short && connection.answered === SHORT_RECORDS)) end(connection);
+    else setTimeout(send, short ? SHORT_PACE_MS : LONG_PACE_MS * (0.5 + Math.random()), connection);
+  }
 }
 
 function end(connection: Connection): void {

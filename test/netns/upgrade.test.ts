@@ -54,7 +54,9 @@ async function startCopy(): Promise<{ code: number | null; said: string }> {
   const child = spawnInside(lab.topology.balancers[0].namespace, command, ['ignore', 'pipe', 'pipe']);
   let said = '';
   for (const stream of [child.stdout, child.stderr])
-    stream?.setEncoding('utf8').on('data', (text: string) => void (said += text));
+    stream?.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
   const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
   const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
   clearTimeout(timer);
