@@ -4,7 +4,9 @@ import { type Generation, type GenerationMember, type HistoryView, openHistory, 
 import { randomFrom } from '../test/unit/random.js';
 
 const HOLD_MS = 900_000;
-const FLOWS = 30_000;
+const FLOWS = 60_000;
+/** Before the first change: by then as many flows end as begin. */
+const WARM_MS = 1_800_000;
 const LOSSES = 25;
 /** Flows live long or short, exponentially: mean seconds and share. */
 const LIVES = [
@@ -149,12 +151,12 @@ const RULES = ['ownerOnly', 'ipip', 'secondChance', 'ipipYounger'] as const;
 
 async function simulate({ name, generations }: Scenario, backends: number, seed: number): Promise<HistoryResult> {
   const random = randomFrom(seed);
-  const told = generations(backends, random);
+  const told = generations(backends, random).map((each, at) => (at === 0 ? each : { ...each, at: each.at + WARM_MS }));
   const size = ringSize(backends, 0);
   const last = told.at(-1)?.at ?? 0;
   const end = last + 300_000;
   const flows = flowsOf(random, size, end);
-  const losses = Array.from({ length: LOSSES }, () => 60_000 + random() * (last + 120_000 - 60_000));
+  const losses = Array.from({ length: LOSSES }, () => WARM_MS + 60_000 + random() * (last + 60_000 - WARM_MS));
   const history = openHistory(size, HOLD_MS);
   let view = history.view();
   let members: readonly GenerationMember[] = [];

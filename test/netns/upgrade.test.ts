@@ -173,6 +173,7 @@ test('upgrade: programs of a newer version are left alone', async () => {
   rmSync(pins(), { recursive: true, force: true });
   renameSync(newer, pins());
   await lab.start();
+  stream.begin('newer', 200);
   await stream.more(50);
   await stream.noneFailed();
 });
