@@ -66,14 +66,9 @@ export async function createNamespaces(topology: Topology): Promise<void> {
   for (const port of ports)
     await run('nsenter', [`--net=${namespacePath(topology.router)}`, 'ethtool', '-K', port, 'tx', 'off']);
   // A NIC's hash keeps a flow on one CPU, and the flow table counts on that; a veth would follow the sender from CPU to CPU.
-  // So the router picks the CPU by the flow's hash (RPS), and sends on that CPU's own queue (XPS), whose peer only it polls.
-  const masks = Array.from({ length: lbQueues() }, (_, queue) => (2 ** queue).toString(16));
-  const steer = [
-    `echo ${(2 ** lbQueues() - 1).toString(16)} > /sys/class/net/client/queues/rx-0/rps_cpus`,
-    ...ports.flatMap((port) =>
-      masks.map((mask, queue) => `echo ${mask} > /sys/class/net/${port}/queues/tx-${queue}/xps_cpus`),
-    ),
-  ].join(' && ');
+  // So the router picks the CPU by the flow's hash (RPS), and without XPS it picks the queue by the same hash in the same way:
+  // a queue's packets all come from one CPU, which polls the peer. (XPS would go by the CPU that first sent the packet.)
+  const steer = `echo ${(2 ** lbQueues() - 1).toString(16)} > /sys/class/net/client/queues/rx-0/rps_cpus`;
   await run('ip', ['netns', 'exec', topology.router, 'sh', '-c', steer]); // its own /sys: nsenter's is the host's
 }
 

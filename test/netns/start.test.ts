@@ -27,6 +27,7 @@ const namespace = `${lab}-lb1`; // so that destroyNamespaces knows it
 let directory: string;
 
 before(async () => {
+  await destroyNamespaces(lab); // of a run that was killed
   directory = mkdtempSync(`${tmpdir()}/${lab}-`);
   chmodSync(directory, 0o755);
   const links = [

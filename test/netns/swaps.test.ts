@@ -7,5 +7,5 @@ test('swaps: no live frame is lost while programs take each other’s place', (t
   const { frames, lost, wrong, swaps } = runSwaps(2_000_000, 50);
   t.diagnostic(`${frames} frames, ${swaps} swaps`);
   assert.deepEqual([lost, wrong], [0, 0]);
-  assert.ok(swaps >= 20, 'most of them fell into the load');
+  assert.ok(frames >= 2_000_000 && swaps >= 50);
 });
