@@ -27,6 +27,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   observability: ['model', 'ring', 'dataplane', 'controlplane'],
   api: ['model', 'ring', 'controlplane', 'observability'],
   cli: ['model', 'api'],
+  agent: ['model', 'dataplane', 'controlplane', 'observability'],
   lab: ['model', 'dataplane'],
 };
 
