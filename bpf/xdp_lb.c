@@ -19,6 +19,7 @@
 #include "lib/guard.h"
 #include "lib/choose.h"
 #include "lib/send.h"
+#include "lib/owners.h"
 #include "lib/icmp.h"
 #include "lib/fragment.h"
 #include "lib/exit.h"
@@ -54,6 +55,7 @@ __noinline int balance_errand(struct xdp_md *ctx)
 		first_fragment(pkt, service, &choice);
 	errand->number = choice.number;
 	errand->entropy = place.tag;
+	errand->row = choice.row;
 	errand->begins = choice.begins;
 	return ERRAND_READY;
 }
@@ -87,8 +89,10 @@ __noinline int uncommon(struct xdp_md *ctx)
 static __always_inline int balance_flow(struct xdp_md *ctx, const struct packet *pkt,
 					const struct service *service, struct flow_place *place)
 {
-	struct choice choice = choose_flow(pkt, service, place, 0, (struct choice){});
+	struct choice choice = choose_flow(pkt, service, place, 0, (struct choice){}, true);
 
+	if (choice.row)
+		return ERRAND_UNCOMMON;
 	if (!choice.to)
 		return finish(REASON_NO_BACKEND, service->number, 0);
 	return send(ctx, pkt, service, choice.to, choice.number, place->tag, choice.begins);
@@ -146,6 +150,8 @@ int xdp_lb(struct xdp_md *ctx)
 		action = uncommon(ctx);
 	if (action == ERRAND_BALANCE)
 		action = balance_errand(ctx);
+	if (action == ERRAND_READY && features & SERVICE_GUE)
+		action = send_guess(ctx);
 	return action == ERRAND_READY ? send_errand(ctx) : action;
 }
 

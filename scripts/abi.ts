@@ -66,6 +66,7 @@ function codecOf(id: number, offset: number): { code: string; type: string } {
 const enums = btf.types.filter((type) => type.kind === 'ENUM' && type.name !== '(anon)');
 const emitted = new Set([
   'abi',
+  'agent_result',
   'reason',
   'tally',
   'key_kind',
@@ -168,7 +169,7 @@ function abi(): string {
   );
   const structs = btf.types.filter((type) => type.kind === 'STRUCT' && needed.has(type.name));
   const variables = (btf.types.some((type) => type.name === '.rodata') ? section('.rodata') : [])
-    .filter((variable) => variable.name !== 'abi_anchor')
+    .filter((variable) => !variable.name.endsWith('_anchor'))
     .map(
       (variable) =>
         `  ${camel(variable.name)}: { name: '${variable.name}', ...${codecOf(variable.type_id ?? 0, 0).code} },`,

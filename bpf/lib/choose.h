@@ -13,6 +13,7 @@ struct choice {
 	__u32 number;
 	bool begins; /* the packet begins a connection */
 	bool older;  /* it is of a connection that may be older than the row's last change */
+	__u64 row;   /* `to` is a guess from it; 0: it is not, or nobody could pass the packet on */
 };
 
 static __always_inline struct choice choose_number(const struct service *service, __u32 number)
@@ -80,12 +81,21 @@ static __always_inline struct choice choose_moved(const struct packet *pkt, cons
 	return choose_number(service, flow_owner(flow, service->number));
 }
 
+/* Whether the backend could pass the packet on, if it is not its own: its agent looks for the socket. */
+static __always_inline bool can_pass_on(const struct packet *pkt, const struct service *service)
+{
+	return flags_of(service) & SERVICE_GUE && pkt->to.protocol == IPPROTO_TCP &&
+	       !(pkt->tcp_flags & TCP_SYN) && !pkt->fragment;
+}
+
 /*
  * The flow's backend, or `named` if that takes packets, or its row's; remembered where there is room.
- * `flags`: enum service_flag. `place` is where the flow's record would be (flow_locate).
+ * `flags`: enum service_flag. `place` is where the flow's record would be (flow_locate). `brief`: a choice
+ * with a row has not been made yet, and nothing counted; the long way is to make it.
  */
 static __always_inline struct choice choose_flow(const struct packet *pkt, const struct service *service,
-						 struct flow_place *place, __u32 flags, struct choice named)
+						 struct flow_place *place, __u32 flags, struct choice named,
+						 bool brief)
 {
 	/* Inlined to one load; a clock would be a call of some 10 ns on every packet. */
 	__u64 ticks = bpf_jiffies64();
@@ -93,38 +103,49 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 	bool syn = pkt->tcp_flags & TCP_SYN;
 	bool began = false;
 	struct choice choice = {};
+	__u64 row = 0;
 
 	flow_tag_service(place, service->number);
 	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
 	if (!syn || flow_budget_left(service->number, ticks))
 		choice = choose_number(service, flow_lookup(place, pkt, flow_seen(ticks)));
 	if (choice.to) {
+		if (can_pass_on(pkt, service)) {
+			choice.row = flow_unsure(place);
+			if (brief && choice.row)
+				return choice;
+		}
 		flow_count(place, pkt->size, flow_seen(ticks));
 		if (!named.to)
 			return choice;
 		flow_turn(place, named.number);
 		return named;
 	}
+	if (!named.to)
+		row = ring_row_of(pkt, service, flags);
+	if (row >> 16 && can_pass_on(pkt, service))
+		choice.row = row;
+	if (brief && choice.row)
+		return choice;
+	__u64 unsure = choice.row;
 	bool room = flow_room(place, service->number, ticks);
 	/* A SYN that cannot be remembered goes where the rest of its connection will. */
 	bool older = tcp ? !syn || !room : named.older;
 
-	if (named.to) {
+	if (named.to)
 		choice = named;
-	} else {
-		__u64 row = ring_row_of(pkt, service, flags);
-
-		if (room && row >> 16 && !syn)
-			choice = choose_moved(pkt, service);
-		if (choice.to)
-			began = true;
-		else
+	else if (room && row >> 16 && !syn)
+		choice = choose_moved(pkt, service);
+	if (!named.to) {
+		began = choice.to;
+		if (!began)
 			choice = choose_row(service, row, older);
 	}
 	if (!choice.to)
 		return choice;
+	choice.row = unsure;
 	if (room)
-		flow_insert(place, pkt, service->number, choice.number, ticks);
+		flow_insert(place, pkt, service->number, choice.number, unsure, ticks);
 	choice.begins = syn || (room && !tcp && !began);
 	return choice;
 }
@@ -139,7 +160,7 @@ static __always_inline struct choice choose(struct xdp_md *ctx, const struct pac
 	if (flags & SERVICE_QUIC)
 		named = choose_quic(ctx, pkt, service);
 	if (!(flags & SERVICE_STATELESS))
-		return choose_flow(pkt, service, place, flags, named);
+		return choose_flow(pkt, service, place, flags, named, false);
 	/* Without a memory old and new cannot be told apart: all go where the new ones do. */
 	return named.to ? named : choose_row(service, ring_row_of(pkt, service, flags), false);
 }

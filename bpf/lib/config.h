@@ -21,6 +21,8 @@ const volatile __u32 cpu_count = 1;
 const volatile __u64 index_key[2] = {};
 /* Key of the ring hash (SipHash): the cluster's, so that every node agrees. */
 const volatile __u64 ring_key[2] = {};
+/* What agents on the backends know a list of owners by: derived from the ring's key. */
+const volatile __u64 agent_key[2] = {};
 /* Outer source addresses, as in service_key. */
 const volatile __be32 tunnel_source = 0;
 const volatile __be64 tunnel_source6[2] = {};

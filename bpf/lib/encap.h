@@ -8,7 +8,7 @@
 #define FAIRLEAD_ENCAP_H
 
 #include <linux/udp.h>
-#include "checksum.h"
+#include "sum_packet.h"
 #include "config.h"
 #include "parse.h"
 
@@ -72,6 +72,21 @@ static __always_inline void write_udp(struct udphdr *udp, __u32 size, __u32 entr
 	udp->check = check;
 }
 
+static __always_inline void write_ipv4(struct iphdr *ip, const struct packet *pkt, const struct backend *to,
+				       __u32 size, __u8 protocol)
+{
+	*(__be16 *)ip = bpf_htons(0x4500 | pkt->traffic_class);
+	ip->tot_len = bpf_htons(size);
+	*(__be32 *)&ip->id = bpf_htonl(IP_DF); /* ID 0 */
+	*(__be16 *)&ip->ttl = bpf_htons(OUTER_TTL << 8 | protocol);
+	ip->saddr = tunnel_source;
+	ip->daddr = (__be32)to->address[0];
+	ip->check =
+		fold_checksum(bpf_htons(0x4500 | pkt->traffic_class) + bpf_htons(size) + bpf_htons(IP_DF) +
+			      bpf_htons(OUTER_TTL << 8 | protocol) + (tunnel_source & 0xffff) +
+			      (tunnel_source >> 16) + (ip->daddr & 0xffff) + (ip->daddr >> 16));
+}
+
 static __always_inline enum reason encap_ipv4(struct xdp_md *ctx, const struct packet *pkt,
 					      const struct backend *to, __u32 flags, __u32 entropy)
 {
@@ -96,20 +111,34 @@ static __always_inline enum reason encap_ipv4(struct xdp_md *ctx, const struct p
 		/* No checksum: the inner one protects what matters, and FOU sends none either. */
 		write_udp(udp, pkt->size + sizeof(*udp), entropy, 0);
 	}
-	*(__be16 *)ip = bpf_htons(0x4500 | pkt->traffic_class);
-	ip->tot_len = bpf_htons(size);
-	*(__be32 *)&ip->id = bpf_htonl(IP_DF); /* ID 0 */
-	*(__be16 *)&ip->ttl = bpf_htons(OUTER_TTL << 8 | protocol);
-	ip->saddr = tunnel_source;
-	ip->daddr = (__be32)to->address[0];
-	ip->check =
-		fold_checksum(bpf_htons(0x4500 | pkt->traffic_class) + bpf_htons(size) + bpf_htons(IP_DF) +
-			      bpf_htons(OUTER_TTL << 8 | protocol) + (tunnel_source & 0xffff) +
-			      (tunnel_source >> 16) + (ip->daddr & 0xffff) + (ip->daddr >> 16));
+	write_ipv4(ip, pkt, to, size, protocol);
 	return REASON_FORWARDED;
 }
 
 /* The flow label carries the flow's entropy, for ECMP and RSS on the way (RFC 6438). */
+static __always_inline void write_ipv6(struct ipv6hdr *ip, const struct packet *pkt, const struct backend *to,
+				       __u32 payload, __u8 protocol, __u32 entropy)
+{
+	*(__be32 *)ip = bpf_htonl(0x60000000 | (__u32)pkt->traffic_class << 20 | (entropy & 0xfffff));
+	ip->payload_len = bpf_htons(payload);
+	*(__be16 *)&ip->nexthdr = bpf_htons(protocol << 8 | OUTER_TTL);
+	((__be64 *)&ip->saddr)[0] = tunnel_source6[0];
+	((__be64 *)&ip->saddr)[1] = tunnel_source6[1];
+	copy_address((__be64 *)&ip->daddr, to->address);
+}
+
+/* `inside`: sum of what follows the UDP header. */
+static __always_inline __u16 gue_check(const struct udphdr *udp, const struct backend *to, __u32 payload,
+				       __u32 inside)
+{
+	/* Pseudo header and UDP header: the length is in both. */
+	__u16 check =
+		fold_checksum(inside + sum_address(tunnel_source6) + sum_address(to->address) +
+			      2 * bpf_htons(payload) + bpf_htons(IPPROTO_UDP) + udp->source + udp->dest);
+
+	return check ? check : 0xffff; /* 0 would say "none" (RFC 8200, 8.1) */
+}
+
 static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct packet *pkt,
 					      const struct backend *to, __u32 flags, __u32 entropy)
 {
@@ -138,18 +167,9 @@ static __always_inline enum reason encap_ipv6(struct xdp_md *ctx, const struct p
 	if (gue) {
 		protocol = IPPROTO_UDP;
 		write_udp(udp, payload, entropy, 0);
-		/* Pseudo header and UDP header: the length is in both. */
-		__u16 check = fold_checksum(inner + sum_address(tunnel_source6) + sum_address(to->address) +
-					    2 * bpf_htons(payload) + bpf_htons(IPPROTO_UDP) + udp->source +
-					    udp->dest);
-		udp->check = check ? check : 0xffff; /* 0 would say "none" (RFC 8200, 8.1) */
+		udp->check = gue_check(udp, to, payload, inner);
 	}
-	*(__be32 *)ip = bpf_htonl(0x60000000 | (__u32)pkt->traffic_class << 20 | (entropy & 0xfffff));
-	ip->payload_len = bpf_htons(payload);
-	*(__be16 *)&ip->nexthdr = bpf_htons(protocol << 8 | OUTER_TTL);
-	((__be64 *)&ip->saddr)[0] = tunnel_source6[0];
-	((__be64 *)&ip->saddr)[1] = tunnel_source6[1];
-	copy_address((__be64 *)&ip->daddr, to->address);
+	write_ipv6(ip, pkt, to, payload, protocol, entropy);
 	return REASON_FORWARDED;
 }
 

@@ -157,6 +157,16 @@ static __always_inline void flow_count(const struct flow_place *place, __u32 siz
 	flow->bytes += size;
 }
 
+/* The row that the backend of the flow flow_lookup found is a guess from, or 0. */
+static __always_inline __u64 flow_unsure(const struct flow_place *place)
+{
+	if (!(place->bucket->way[place->way & (FLOW_WAYS - 1)].packets_state & FLOW_UNSURE))
+		return 0;
+	struct flow_cold *cold = flow_cold_of(place);
+
+	return cold ? cold->row : 0;
+}
+
 /* The flow that flow_lookup found goes on at another backend. */
 static __always_inline void flow_turn(const struct flow_place *place, __u16 backend)
 {
@@ -204,7 +214,7 @@ static __always_inline bool flow_budget_left(__u16 service, __u64 ticks)
 }
 
 static __always_inline void flow_write(const struct flow_place *place, const struct packet *pkt,
-				       __u16 service, __u16 backend, __u16 now)
+				       __u16 service, __u16 backend, __u64 unsure, __u16 now)
 {
 	struct flow_hot *flow = &place->bucket->way[place->way & (FLOW_WAYS - 1)];
 	struct flow_cold *cold = flow_cold_of(place);
@@ -224,9 +234,10 @@ static __always_inline void flow_write(const struct flow_place *place, const str
 	cold->bytes = 0;
 	cold->first_ns = bpf_ktime_get_ns();
 	cold->handshake_ns = pkt->tcp_flags & TCP_SYN ? 0 : ~0ULL;
+	cold->row = unsure;
 	flow->backend = backend;
 	flow->seen = now;
-	flow->packets_state = FLOW_NEW << FLOW_STATE_SHIFT | 1;
+	flow->packets_state = FLOW_NEW << FLOW_STATE_SHIFT | 1 | (unsure ? FLOW_UNSURE : 0);
 	flow->bytes = pkt->size;
 	*(volatile __u32 *)&flow->tag = place->tag;
 }
@@ -288,9 +299,12 @@ static __always_inline bool flow_room(struct flow_place *place, __u16 service, _
 	return true;
 }
 
-/* Remembers a flow whose first packet this is, where flow_room found a place. */
+/*
+ * Remembers a flow whose first packet this is, where flow_room found a place. `unsure`: the row that the
+ * backend is a guess from, or 0.
+ */
 static __always_inline void flow_insert(struct flow_place *place, const struct packet *pkt, __u16 service,
-					__u16 backend, __u64 ticks)
+					__u16 backend, __u64 unsure, __u64 ticks)
 {
 	__u32 zero = 0;
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_table_stats, &zero);
@@ -302,7 +316,7 @@ static __always_inline void flow_insert(struct flow_place *place, const struct p
 	stats->evictions += tag && tag != place->tag;
 	stats->inserts++;
 	budget->used++;
-	flow_write(place, pkt, service, backend, flow_seen(ticks));
+	flow_write(place, pkt, service, backend, unsure, flow_seen(ticks));
 }
 
 #endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Two hashes of the 5-tuple. flow_hash is quick, keyed, and only places a flow in the flow
- * table. ring_hash decides the backend: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast
- * short-input PRF", 2012) under the cluster's key, needed on a miss only.
+ * table. ring_hash decides the backend: SipHash under the cluster's key, needed on a miss only.
  */
 #ifndef FAIRLEAD_HASH_H
 #define FAIRLEAD_HASH_H
@@ -10,6 +9,7 @@
 #include "config.h"
 #include "parse.h"
 #include "service.h"
+#include "siphash.h"
 
 static __always_inline __u64 ports_and_protocol(const struct packet *pkt)
 {
@@ -41,64 +41,13 @@ static __always_inline __u64 flow_hash(const struct packet *pkt)
 	return mix(hash, index_key[0]);
 }
 
-struct sip {
-	__u64 v0, v1, v2, v3;
-};
-
-static __always_inline __u64 rotate_left(__u64 word, int bits)
-{
-	return word << bits | word >> (64 - bits);
-}
-
-static __always_inline void sip_round(struct sip *s)
-{
-	s->v0 += s->v1;
-	s->v1 = rotate_left(s->v1, 13) ^ s->v0;
-	s->v0 = rotate_left(s->v0, 32);
-	s->v2 += s->v3;
-	s->v3 = rotate_left(s->v3, 16) ^ s->v2;
-	s->v0 += s->v3;
-	s->v3 = rotate_left(s->v3, 21) ^ s->v0;
-	s->v2 += s->v1;
-	s->v1 = rotate_left(s->v1, 17) ^ s->v2;
-	s->v2 = rotate_left(s->v2, 32);
-}
-
-static __always_inline void sip_word(struct sip *s, __u64 word)
-{
-	s->v3 ^= word;
-	sip_round(s);
-	s->v0 ^= word;
-}
-
-static __always_inline struct sip sip_begin(void)
-{
-	return (struct sip){
-		.v0 = ring_key[0] ^ 0x736f6d6570736575ULL,
-		.v1 = ring_key[1] ^ 0x646f72616e646f6dULL,
-		.v2 = ring_key[0] ^ 0x6c7967656e657261ULL,
-		.v3 = ring_key[1] ^ 0x7465646279746573ULL,
-	};
-}
-
-/* `rest`: what the size leaves after whole words. */
-static __always_inline __u64 sip_end(struct sip *s, __u64 size, __u64 rest)
-{
-	sip_word(s, size << 56 | rest);
-	s->v2 ^= 0xff;
-	sip_round(s);
-	sip_round(s);
-	sip_round(s);
-	return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
-}
-
 /*
  * SipHash-1-3 of, in packet order: source address, destination address (4 or 16 bytes each), source
  * port, destination port (network order), protocol (one byte). The same bytes as src/ring/siphash.ts.
  */
 static __always_inline __u64 ring_hash(const struct packet *pkt)
 {
-	struct sip s = sip_begin();
+	struct sip s = sip_begin(ring_key[0], ring_key[1]);
 	__u64 size = 4 + 4 + 5;
 
 	if (pkt->to.family == FAMILY_IPV6) {
@@ -116,7 +65,7 @@ static __always_inline __u64 ring_hash(const struct packet *pkt)
 /* SipHash-1-3 of an address alone: 4 or 16 bytes, as in service_key. */
 static __always_inline __u64 source_hash(__u8 family, __be64 first, __be64 second)
 {
-	struct sip s = sip_begin();
+	struct sip s = sip_begin(ring_key[0], ring_key[1]);
 
 	if (family != FAMILY_IPV6)
 		return sip_end(&s, 4, first);

@@ -81,6 +81,7 @@ struct errand {
 	struct service service;
 	__u32 number; /* the backend's */
 	__u32 entropy;
+	__u64 row; /* the backend is a guess from it, or 0 */
 	bool begins;
 };
 _Static_assert(sizeof(struct errand) <= sizeof(struct scratch), "lies in it");

@@ -167,6 +167,7 @@ enum flow_limit {
 	FLOW_STATE_SHIFT = 27, /* packets_state: packets below, two bits of flow_state, FLOW_CARRIED above */
 	FLOW_CARRIED =
 		1 << 29, /* the cold record holds packets and bytes too; readers need not look otherwise */
+	FLOW_UNSURE = 1 << 30,	     /* the backend is a guess: flow_cold.row says who else it may be */
 	FLOW_BYTES_CARRY = 1U << 31, /* hot bytes from here on are carried into the cold record */
 	FLOW_RECENT = 120, /* seen less than this many units ago (a minute): a new flow does not evict it */
 };
@@ -208,7 +209,7 @@ struct flow_cold {
 	__u64 bytes;
 	__u64 first_ns;	    /* CLOCK_MONOTONIC of the first packet */
 	__u64 handshake_ns; /* TCP: from the SYN to the client's next packet; 0 not yet, ~0 not measured */
-	__u64 pad;
+	__u64 row;	    /* FLOW_UNSURE: struct ring_row as it was found */
 };
 _Static_assert(sizeof(struct flow_cold) == 64, "one cache line");
 

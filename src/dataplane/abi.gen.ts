@@ -112,6 +112,7 @@ export const FlowLimit = {
   SEEN_SHIFT: 7,
   STATE_SHIFT: 27,
   CARRIED: 536870912,
+  UNSURE: 1073741824,
   BYTES_CARRY: 2147483648,
   RECENT: 120,
 } as const;
@@ -313,6 +314,7 @@ export interface FlowCold {
   bytes: bigint;
   firstNs: bigint;
   handshakeNs: bigint;
+  row: bigint;
 }
 export const FlowCold = struct<FlowCold>(64, {
   client: bytes(0, 16),
@@ -325,6 +327,7 @@ export const FlowCold = struct<FlowCold>(64, {
   bytes: u64(32),
   firstNs: u64(40),
   handshakeNs: u64(48),
+  row: u64(56),
 });
 
 export interface Counters {
@@ -410,6 +413,7 @@ export const Config = {
   cpuCount: { name: 'cpu_count', ...u32(0) },
   indexKey: { name: 'index_key', ...bytes(0, 16) },
   ringKey: { name: 'ring_key', ...bytes(0, 16) },
+  agentKey: { name: 'agent_key', ...bytes(0, 16) },
   tunnelSource: { name: 'tunnel_source', ...be32(0) },
   tunnelSource6: { name: 'tunnel_source6', ...bytes(0, 16) },
   tunnelMtu: { name: 'tunnel_mtu', ...u32(0) },

@@ -34,6 +34,12 @@ function set<T>(object: NativeObject, variable: { readonly name: string } & Fiel
   object.setVariable(variable.name, data);
 }
 
+const derivedKey = (use: string, ringKey: Uint8Array): Uint8Array =>
+  createHash('sha256').update(use).update(ringKey).digest().subarray(0, 16);
+
+/** 16 bytes: what agents on the backends know lists of owners by. Derived, so that a backend cannot aim at rows of the ring. */
+export const agentKey = (ringKey: Uint8Array): Uint8Array => derivedKey('second chance', ringKey);
+
 /**
  * Loads xdp_lb for the interface in `interfaceSlot` (its row in `outcomes`), with `reuse` in place of new maps.
  * Rejects with the addon's error; see NativeFailure.
@@ -51,9 +57,8 @@ export async function loadXdpLb(
       const existing = reuse[name];
       if (existing) object.reuseMap(name, existing);
     }
-    // The index key need not be secret from the cluster, only from the outside, and must outlive a reload:
-    // the flow table is placed by it.
-    const indexKey = createHash('sha256').update('flow table index').update(config.ringKey).digest().subarray(0, 16);
+    // Not secret from the cluster, only from the outside, and must outlive a reload: the flow table is placed by it.
+    const indexKey = derivedKey('flow table index', config.ringKey);
     set(object, Config.interfaceSlot, interfaceSlot);
     set(object, Config.flowBucketMask, config.flowsPerCpu / FlowLimit.WAYS - 1);
     const windowNs = 2 ** BudgetLimit.WINDOW_SHIFT * native.tickNs();
@@ -64,6 +69,7 @@ export async function loadXdpLb(
     set(object, Config.cpuCount, native.possibleCpus());
     set(object, Config.indexKey, indexKey);
     set(object, Config.ringKey, config.ringKey);
+    set(object, Config.agentKey, agentKey(config.ringKey));
     set(
       object,
       Config.tunnelSource,
