@@ -27,18 +27,19 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   observability: ['model', 'ring', 'dataplane', 'controlplane'],
   api: ['model', 'ring', 'controlplane', 'observability'],
   cli: ['model', 'api'],
+  agent: ['model', 'dataplane', 'controlplane', 'observability'],
   lab: ['model', 'dataplane'],
 };
 
 /** Each foreign package has one file that knows it. */
 const ONE_IMPORTER: Readonly<Record<string, string>> = {
-  netlink: 'src/controlplane/next-hops.ts',
+  netlink: 'src/controlplane/rtnetlink.ts',
   'ip-num': 'src/model/address.ts',
-  'prom-client': 'src/observability/metrics.ts',
+  'prom-client': 'src/observability/exposition.ts',
   nanoid: 'src/api/objects.ts',
   typebox: 'src/model/check.ts',
   yaml: 'src/model/yaml.ts',
-  pino: 'src/daemon.ts',
+  pino: 'src/process.ts',
 };
 
 const partOf = (file: string): string | null => /^src\/([^/]+)\//.exec(file)?.[1] ?? null;

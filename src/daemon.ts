@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts of the node's daemon together; nothing else does.
 import { networkInterfaces } from 'node:os';
-import { type Logger, pino } from 'pino';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
@@ -20,6 +19,7 @@ import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
+import { type Logger, openLog, stopped } from './process.js';
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
 function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
@@ -50,12 +50,6 @@ function dataplaneConfig(config: Config, snapshot: Snapshot, warn: (line: string
     features: featuresOf(snapshot),
   };
 }
-
-/** Resolves with the name of the signal that asks the daemon to stop. */
-const stopped = (): Promise<string> =>
-  new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal));
-  });
 
 /** The node for the API, which answers before there is one: then everything but its store is 'unavailable'. */
 function onceStarted(started: () => NodeView | null): NodeView {
@@ -112,7 +106,7 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
  */
 export async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
   const config = loadConfig({ path, env: process.env, flags });
-  const log = pino({ base: null });
+  const log = openLog();
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;

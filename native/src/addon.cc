@@ -41,6 +41,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("openLink", OpenLink);
   add("createMap", Map::Create);
   add("attachXdp", AttachXdp);
+  add("attachTcx", AttachTcx);
   add("watchNetwork", Watch::Open);
   add("synchronize", Synchronize);
   add("possibleCpus", PossibleCpus);

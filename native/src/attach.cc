@@ -19,11 +19,18 @@ namespace fairlead {
 
 namespace {
 
+// Of enum bpf_attach_type, for headers older than Linux 6.6.
+constexpr uint32_t kTcxIngress = 46, kTcxEgress = 47;
+
+// BPF_F_BEFORE, likewise: with nothing named it means in front of all.
+constexpr uint32_t kInFront = 1u << 3;
+
 struct Attachment {
   SharedFd program;
   std::string program_name;
   std::string interface;
   std::optional<std::string> netns;
+  uint32_t hook = BPF_XDP;
   uint32_t flags = 0;
   SharedFd link;  // the result
 
@@ -32,8 +39,17 @@ struct Attachment {
   }
 };
 
+// EINVAL is what a kernel says of a hook it does not know, and of a program that is not for it.
+std::string TcxHint(int error, uint32_t hook, int index) {
+  if (error != EINVAL) return "";
+  uint32_t flags = 0, count = 0;
+  if (bpf_prog_query(index, static_cast<bpf_attach_type>(hook), 0, &flags, nullptr, &count) == 0)
+    return "the program is not of type tc";
+  return "this kernel has no tcx, which Linux has since 6.6";
+}
+
 // What the kernel means by the number, which depends on what is on the interface already.
-std::string AttachHint(int error, uint32_t flags, int index) {
+std::string XdpHint(int error, uint32_t flags, int index) {
   bpf_xdp_query_opts query = {};
   query.sz = sizeof query;
   std::string present = "another XDP program is attached already";
@@ -58,10 +74,13 @@ Result AttachHere(Attachment& a) {
   bpf_link_create_opts opts = {};
   opts.sz = sizeof opts;
   opts.flags = a.flags;
-  int fd = bpf_link_create(a.program->number(), static_cast<int>(index), BPF_XDP, &opts);
+  int target = static_cast<int>(index);
+  int fd =
+      bpf_link_create(a.program->number(), target, static_cast<bpf_attach_type>(a.hook), &opts);
   if (fd < 0) {
     int error = errno;
-    std::string hint = AttachHint(error, a.flags, static_cast<int>(index));
+    std::string hint =
+        a.hook == BPF_XDP ? XdpHint(error, a.flags, target) : TcxHint(error, a.hook, target);
     return SystemFailure(error, a.Phrase(), "bpf_link_create", a.interface, hint);
   }
   a.link = Own(fd);
@@ -104,24 +123,44 @@ Result AttachInThread(Attachment& a) {
   return std::move(visit.result);
 }
 
+// Reads the arguments all kinds have; the fourth says where on the interface.
+std::shared_ptr<Attachment> ReadAttachment(Arguments& args) {
+  auto a = std::make_shared<Attachment>();
+  Program* program = args.Handle<Program>(0, "program");
+  a->interface = args.Text(1, "interfaceName");
+  a->netns = args.TextOrNull(2, "netns");
+  if (args.failed()) return a;
+  a->program = program->fd();
+  a->program_name = program->name();
+  return a;
+}
+
+Napi::Value StartAttach(Napi::Env env, const char* name, std::shared_ptr<Attachment> a) {
+  return Start(
+      env, name, [a] { return a->netns ? AttachInThread(*a) : AttachHere(*a); },
+      [a](Napi::Env env) { return Link::Make(env, std::move(a->link), a->interface); });
+}
+
 }  // namespace
 
 Napi::Value AttachXdp(const Napi::CallbackInfo& info) {
   const std::string none;
   Arguments args(info, "attach program", "bpf_link_create", none);
-  auto a = std::make_shared<Attachment>();
-  Program* program = args.Handle<Program>(0, "program");
-  a->interface = args.Text(1, "interfaceName");
-  a->netns = args.TextOrNull(2, "netns");
+  auto a = ReadAttachment(args);
   a->flags =
       args.Choice(3, "mode", {{"native", XDP_FLAGS_DRV_MODE}, {"generic", XDP_FLAGS_SKB_MODE}});
   if (args.failed()) return args.Reject();
-  a->program = program->fd();
-  a->program_name = program->name();
-  return Start(
-      info.Env(), "fairlead.attachXdp",
-      [a] { return a->netns ? AttachInThread(*a) : AttachHere(*a); },
-      [a](Napi::Env env) { return Link::Make(env, std::move(a->link), a->interface); });
+  return StartAttach(info.Env(), "fairlead.attachXdp", a);
+}
+
+Napi::Value AttachTcx(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments args(info, "attach program", "bpf_link_create", none);
+  auto a = ReadAttachment(args);
+  a->hook = args.Choice(3, "direction", {{"ingress", kTcxIngress}, {"egress", kTcxEgress}});
+  a->flags = kInFront;
+  if (args.failed()) return args.Reject();
+  return StartAttach(info.Env(), "fairlead.attachTcx", a);
 }
 
 }  // namespace fairlead

@@ -5,7 +5,8 @@
 
 namespace fairlead {
 
-// attachXdp of src/dataplane/native.ts.
+// attachXdp and attachTcx of src/dataplane/native.ts.
 Napi::Value AttachXdp(const Napi::CallbackInfo& info);
+Napi::Value AttachTcx(const Napi::CallbackInfo& info);
 
 }  // namespace fairlead

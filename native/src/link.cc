@@ -8,8 +8,12 @@ namespace fairlead {
 
 namespace {
 
+// BPF_LINK_TYPE_TCX, for headers older than Linux 6.6. Its part begins with the interface, too.
+constexpr uint32_t kTcxLink = 11;
+
 Napi::Value LinkInterface(Napi::Env env, const bpf_link_info& info) {
-  return Napi::Number::New(env, info.type == BPF_LINK_TYPE_XDP ? info.xdp.ifindex : 0);
+  bool on_interface = info.type == BPF_LINK_TYPE_XDP || info.type == kTcxLink;
+  return Napi::Number::New(env, on_interface ? info.xdp.ifindex : 0);
 }
 
 Napi::Value LinkProgram(Napi::Env env, const bpf_link_info& info) {

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only importer of `netlink`: short-lived requests, no subscriptions (its error path aborts the process on overruns);
-// what changes is told by the addon.
 import { setTimeout as pause } from 'node:timers/promises';
-import { createRtNetlink, FlagsNew, rt } from 'netlink';
 import { NetworkChange, native } from '../dataplane/native.js';
 import { parseAddress } from '../model/address.js';
 import {
@@ -20,6 +17,7 @@ import {
   wayOf,
 } from './hop.js';
 import { NO_PROBES, type Probes, probeDue } from './probing.js';
+import { createRtNetlink, FlagsNew, rt } from './rtnetlink.js';
 
 export type { NextHop } from './hop.js';
 

@@ -2,17 +2,11 @@
 // Brings the packet path up on the node's interfaces, or takes over the one that is running.
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { FairleadError, messageOf } from '../model/errors.js';
+import { FairleadError } from '../model/errors.js';
 import { MapShape, Reason } from './abi.gen.js';
+import { adoptLink, attach, openSwaps, restore, slowWarning } from './attach.js';
 import { type MapName, type Maps, mapsOf, openMaps } from './maps.js';
-import {
-  type NativeFailure,
-  type NativeLink,
-  type NativeMap,
-  type NativeObject,
-  type NativeProgram,
-  native,
-} from './native.js';
+import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 import { findOlder } from './older.js';
 import { adoptMaps, linkPin, mapPin, type PinnedLink, pinMap, pinnedLinks, pinRoot, prepareBpffs } from './pins.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
@@ -55,8 +49,6 @@ export interface Dataplane {
   close(): void;
 }
 
-const isNative = (error: unknown): error is Error & NativeFailure => error instanceof Error && 'errno' in error;
-
 /** Interface slots outlive restarts, so that the counts of an interface stay its own. */
 function chooseSlots(pinned: ReadonlyMap<string, PinnedLink>, interfaces: readonly InterfaceConfig[]): number[] {
   const limit = Math.floor(MapShape.outcomes.maxEntries / Reason.COUNT);
@@ -70,54 +62,6 @@ function chooseSlots(pinned: ReadonlyMap<string, PinnedLink>, interfaces: readon
     used.add(slot);
     return slot;
   });
-}
-
-/**
- * The pinned link when it still holds this interface in a mode that is wanted; otherwise it is taken off, for a mode
- * changes only through an empty hook. `left` is the mode that was taken off this interface.
- */
-function adoptLink(
-  pinned: PinnedLink | undefined,
-  wanted: InterfaceConfig,
-): { readonly link: NativeLink | null; readonly left: PinnedLink | null } {
-  if (!pinned) return { link: null, left: null };
-  const link = native.openLink(pinned.pin);
-  const sameInterface = link.interfaceIndex !== 0 && link.interfaceIndex === native.interfaceIndex(wanted.name);
-  if (sameInterface && (wanted.xdp === 'auto' || wanted.xdp === pinned.mode)) return { link, left: null };
-  if (link.interfaceIndex !== 0) link.detach();
-  link.close();
-  rmSync(pinned.pin);
-  return { link: null, left: sameInterface ? pinned : null };
-}
-
-/** Puts a mode back that was taken off for one that could not be had, and throws why. */
-async function restore(program: NativeProgram, name: string, left: PinnedLink | null, error: unknown): Promise<never> {
-  if (left) {
-    const link = await native.attachXdp(program, name, null, left.mode);
-    link.pin(left.pin);
-    link.close();
-  }
-  throw error;
-}
-
-const slowWarning = (name: string, why: string): string =>
-  `interface "${name}" runs generic XDP, several times slower: ${why}`;
-
-async function attach(
-  program: NativeProgram,
-  wanted: InterfaceConfig,
-  warnings: string[],
-): Promise<[NativeLink, XdpMode]> {
-  if (wanted.xdp !== 'auto') return [await native.attachXdp(program, wanted.name, null, wanted.xdp), wanted.xdp];
-  try {
-    return [await native.attachXdp(program, wanted.name, null, 'native'), 'native'];
-  } catch (error) {
-    // Someone else's program is there: generic mode would not help and would hide it.
-    if (isNative(error) && (error.code === 'EBUSY' || error.code === 'EEXIST')) throw error;
-    const link = await native.attachXdp(program, wanted.name, null, 'generic');
-    warnings.push(slowWarning(wanted.name, messageOf(error)));
-    return [link, 'generic'];
-  }
 }
 
 /**
@@ -194,43 +138,6 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
     for (const object of objects) object.close();
     for (const map of Object.values(adopted)) map?.close();
   }
-}
-
-/** Programs that take the places of others, all of them or none. */
-interface Swaps {
-  /**
-   * Puts the program where another xdp_lb is, unless somebody was faster: then, and when the kernel refuses, the places taken before get
-   * their old programs back, and it rejects.
-   */
-  swap(link: NativeLink, program: NativeProgram, name: string): Promise<void>;
-  done(): void;
-}
-
-function openSwaps(): Swaps {
-  const swapped: { readonly pin: NativeLink; readonly old: NativeProgram; readonly now: NativeProgram }[] = [];
-  const done = (): void => {
-    for (const { old } of swapped.splice(0)) old.close();
-  };
-  return {
-    done,
-    async swap(link, program, name) {
-      const old = link.program();
-      try {
-        if (old.name !== program.name)
-          throw new FairleadError(
-            'conflict',
-            `swap the program of "${name}": "${old.name}" is there, which is not ours`,
-          );
-        await link.update(program, old);
-        swapped.push({ pin: link, old, now: program });
-      } catch (error) {
-        old.close();
-        for (const each of swapped.reverse()) await each.pin.update(each.old, each.now);
-        done();
-        throw error;
-      }
-    },
-  };
 }
 
 /** See Dataplane.setFeatures. */

@@ -134,6 +134,13 @@ export interface NativeAddon {
     netns: string | null,
     mode: 'native' | 'generic',
   ): Promise<NativeLink>;
+  /** The same for a program of type tc, in front of those that are there (tcx). Rejects with EINVAL before Linux 6.6, and says so. */
+  attachTcx(
+    program: NativeProgram,
+    interfaceName: string,
+    netns: string | null,
+    direction: 'ingress' | 'egress',
+  ): Promise<NativeLink>;
   /**
    * Tells what changes in this thread's network namespace, at most once per turn of the event loop and 512 messages at a time.
    * `neighbours` is in the order of the events. On OVERRUN events were lost, and all must be asked anew: from the call on nothing is missing.

@@ -13,10 +13,11 @@ export const pinRoot = (bpffs: string): string => join(bpffs, 'fairlead', `v${Ab
 
 export const mapPin = (bpffs: string, name: MapName): string => join(pinRoot(bpffs), 'maps', name);
 
-export function prepareBpffs(bpffs: string): void {
+/** Has a bpffs there, and the directories `maps` and `links` below `root`. */
+export function prepareBpffs(bpffs: string, root: string = pinRoot(bpffs)): void {
   mkdirSync(bpffs, { recursive: true });
   native.mountBpffs(bpffs);
-  for (const part of ['maps', 'links']) mkdirSync(join(pinRoot(bpffs), part), { recursive: true });
+  for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
 }
 
 /**

@@ -1,42 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only importer of prom-client. Families read the kernel when they are scraped; nothing is counted twice.
-import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+// The families of the balancer. They read the kernel when they are scraped; nothing is counted twice.
 import { slices } from '../controlplane/slices.js';
 import type { TrafficReader } from '../dataplane/counters.js';
 import type { ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
+import { counter, type Exposition, type Family, gauge, one, openExposition, type Sample } from './exposition.js';
 import type { NodeFacts } from './node.js';
-
-type Labels = Readonly<Record<string, string>>;
-interface Sample {
-  readonly labels: Labels;
-  readonly value: number;
-  readonly metricName?: string;
-}
-interface Family {
-  readonly name: string;
-  readonly type: 'counter' | 'gauge';
-  readonly help: string;
-  readonly samples: readonly Sample[];
-}
-
-const PREFIX = 'fairlead_';
-/** More series than this are cut off, and said so: a scrape must stay short. */
-const SERIES_MAX = 20_000;
-
-const one = (value: number): Sample[] => [{ labels: {}, value }];
-const counter = (name: string, help: string, samples: readonly Sample[]): Family => ({
-  name,
-  type: 'counter',
-  help,
-  samples,
-});
-const gauge = (name: string, help: string, samples: readonly Sample[]): Family => ({
-  name,
-  type: 'gauge',
-  help,
-  samples,
-});
 
 async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot, read: TrafficReader): Promise<Family[]> {
   const rows: { readonly value: Service; readonly status: ServiceStatus | null }[] = [];
@@ -218,38 +187,15 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
   ];
 }
 
-/** Cuts the families to `max` series in all; the second is how many were left out. */
-export function truncate(families: readonly Family[], max: number): [Family[], number] {
-  let room = max;
-  let cut = 0;
-  const kept = families.map((family) => {
-    const samples = family.samples.slice(0, room);
-    room -= samples.length;
-    cut += family.samples.length - samples.length;
-    return { ...family, samples };
-  });
-  return [kept, cut];
-}
-
 /** Gives the text for /metrics. */
-export function openMetrics(facts: NodeFacts): () => Promise<{ contentType: string; text: string }> {
-  const process = new Registry();
-  collectDefaultMetrics({ register: process, prefix: PREFIX });
-  return async () => {
+export function openMetrics(facts: NodeFacts): () => Promise<Exposition> {
+  return openExposition(async () => {
     const { snapshot } = facts.state();
     const read = await facts.allTraffic();
-    const families = [
+    return [
       ...(await nodeFamilies(facts)),
       ...(await serviceFamilies(facts, snapshot, read)),
       ...(await backendFamilies(facts, snapshot, read)),
     ];
-    const [kept, cut] = truncate(families, SERIES_MAX);
-    kept.push(gauge('series_truncated', `Series left out of this scrape: at most ${SERIES_MAX} are shown.`, one(cut)));
-    const registry = new Registry();
-    for (const { name, help, type, samples } of kept) {
-      const family = { name: `${PREFIX}${name}`, help, type, aggregator: 'sum', values: samples };
-      registry.registerMetric({ ...family, get: async () => family, reset: () => undefined } as unknown as Metric);
-    }
-    return { contentType: registry.contentType, text: `${await registry.metrics()}\n${await process.metrics()}` };
-  };
+  });
 }

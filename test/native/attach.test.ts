@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readlinkSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { type NativeObject, native } from '../../src/dataplane/native.js';
-import { cleanUp, compileFixtures, deleteNamespace, failure, loaded } from './fixture.js';
+import { cleanUp, compileFixtures, deleteNamespace, failure, loaded, numbers, u32 } from './fixture.js';
 
 const name = `fnat${process.pid}`;
 const netns = `/run/netns/${name}`;
@@ -95,6 +95,49 @@ test('a link outlives its interface and says so', async () => {
   ip('-n', name, 'link', 'del', 'fnat2');
   assert.equal(link.interfaceIndex, 0);
   link.close();
+});
+
+test('tcx: a new program is in front of those that are there; links update, detach and end as those of XDP do', async () => {
+  const tc = await loaded(fixtures.tc);
+  const [next, last, packets] = [tc.program('next'), tc.program('last'), tc.map('packets')];
+  ip('-n', name, 'link', 'add', 'fnat4', 'type', 'veth', 'peer', 'name', 'fnat5');
+  ip('-n', name, 'address', 'add', '10.99.0.1/24', 'dev', 'fnat5');
+  for (const side of ['fnat4', 'fnat5']) ip('-n', name, 'link', 'set', side, 'up');
+  const counts = (): number[] => [0, 1].flatMap((which) => numbers(packets.get(u32(which))));
+  /** Which of the two see packets, after this one has: the ARP requests for an address nobody has. */
+  const seen = async (wanted: number): Promise<boolean[]> => {
+    const before = counts();
+    const grown = (): boolean[] => counts().map((count, at) => count > (before[at] ?? 0));
+    const deadline = Date.now() + 5_000;
+    for (let host = 2; !grown()[wanted] && Date.now() < deadline; host++)
+      ip('netns', 'exec', name, 'bash', '-c', `echo > /dev/udp/10.99.0.${host % 250}/9`);
+    return grown();
+  };
+  const first = await native.attachTcx(last, 'fnat4', netns, 'ingress');
+  const second = await native.attachTcx(next, 'fnat4', netns, 'ingress');
+  const [{ ifindex }] = JSON.parse(ip('-n', name, '-j', 'link', 'show', 'fnat4'));
+  assert.deepEqual([second.interfaceIndex, second.programId], [ifindex, next.id]);
+  assert.deepEqual(await seen(1), [true, true]);
+  await assert.rejects(second.update(last, last), failure('EPERM', /the current program is not "last"/));
+  first.detach();
+  assert.equal(first.interfaceIndex, 0);
+  assert.deepEqual(await seen(0), [true, false]);
+  await second.update(last, next);
+  assert.deepEqual(await seen(1), [false, true]);
+  for (const handle of [first, second, tc]) handle.close();
+});
+
+test('tcx: a program of another type, a missing interface and a wrong direction are refused in words', async () => {
+  const pass = core.program('pass');
+  const type = native.attachTcx(pass, 'fnat0', netns, 'ingress');
+  await assert.rejects(
+    type,
+    failure('EINVAL', /attach program "pass" to "fnat0": EINVAL, the program is not of type tc/),
+  );
+  const gone = native.attachTcx(pass, 'fnat9', netns, 'egress');
+  await assert.rejects(gone, failure('ENODEV', /there is no such interface/));
+  const direction = native.attachTcx(pass, 'fnat0', netns, wrong('in'));
+  await assert.rejects(direction, failure('ARGUMENT', /direction is "in", want "ingress" or "egress"/));
 });
 
 test('a missing interface or namespace is refused and no thread stays elsewhere', async () => {

@@ -9,8 +9,14 @@ import { type NativeFailure, type NativeObject, native } from '../../src/datapla
 
 const sources = fileURLToPath(new URL('../../../test/native/fixtures/', import.meta.url));
 
-/** A temporary directory with the fixtures compiled, `core.bpf.o` and `refused.bpf.o`. Give it back with `remove()`. */
-export function compileFixtures(): { directory: string; core: string; refused: string; remove: () => void } {
+/** A temporary directory with the fixtures compiled. Give it back with `remove()`. */
+export function compileFixtures(): {
+  directory: string;
+  core: string;
+  refused: string;
+  tc: string;
+  remove: () => void;
+} {
   const directory = mkdtempSync(join(tmpdir(), 'fnat-'));
   const headers = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`;
   const compile = (name: string): string => {
@@ -21,7 +27,7 @@ export function compileFixtures(): { directory: string; core: string; refused: s
   };
   const remove = (): void => rmSync(directory, { recursive: true, force: true });
   try {
-    return { directory, core: compile('core.bpf'), refused: compile('refused.bpf'), remove };
+    return { directory, core: compile('core.bpf'), refused: compile('refused.bpf'), tc: compile('tc.bpf'), remove };
   } catch (error) {
     remove();
     throw error;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { openMetrics, truncate } from '../../src/observability/metrics.js';
+import { truncate } from '../../src/observability/exposition.js';
+import { openMetrics } from '../../src/observability/metrics.js';
 import { type Family, readExposition } from '../support/exposition.js';
 import { frame, ipv4Header } from '../support/packets.js';
 import { openReconciled, type Reconciled } from '../support/reconciled.js';

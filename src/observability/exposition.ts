@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only importer of prom-client: families of samples as the text that Prometheus reads.
+import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+
+/** Label names and values. */
+export type Labels = Readonly<Record<string, string>>;
+/** One series of a family as it is now. */
+export interface Sample {
+  readonly labels: Labels;
+  readonly value: number;
+  readonly metricName?: string;
+}
+/** A metric; `name` without the prefix. */
+export interface Family {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge';
+  readonly help: string;
+  readonly samples: readonly Sample[];
+}
+
+const PREFIX = 'fairlead_';
+/** More series than this are cut off, and said so: a scrape must stay short. */
+const SERIES_MAX = 20_000;
+
+/** The one sample of a family without labels. */
+export const one = (value: number): Sample[] => [{ labels: {}, value }];
+export const counter = (name: string, help: string, samples: readonly Sample[]): Family => ({
+  name,
+  type: 'counter',
+  help,
+  samples,
+});
+export const gauge = (name: string, help: string, samples: readonly Sample[]): Family => ({
+  name,
+  type: 'gauge',
+  help,
+  samples,
+});
+
+/** An answer to a scrape. */
+export interface Exposition {
+  readonly contentType: string;
+  readonly text: string;
+}
+
+/** Cuts the families to `max` series in all; the second is how many were left out. */
+export function truncate(families: readonly Family[], max: number): [Family[], number] {
+  let room = max;
+  let cut = 0;
+  const kept = families.map((family) => {
+    const samples = family.samples.slice(0, room);
+    room -= samples.length;
+    cut += family.samples.length - samples.length;
+    return { ...family, samples };
+  });
+  return [kept, cut];
+}
+
+/** Gives the text of these families, read at each scrape, and of the process. */
+export function openExposition(read: () => Promise<readonly Family[]>): () => Promise<Exposition> {
+  const process = new Registry();
+  collectDefaultMetrics({ register: process, prefix: PREFIX });
+  return async () => {
+    const [kept, cut] = truncate(await read(), SERIES_MAX);
+    kept.push(gauge('series_truncated', `Series left out of this scrape: at most ${SERIES_MAX} are shown.`, one(cut)));
+    const registry = new Registry();
+    for (const { name, help, type, samples } of kept) {
+      const family = { name: `${PREFIX}${name}`, help, type, aggregator: 'sum', values: samples };
+      registry.registerMetric({ ...family, get: async () => family, reset: () => undefined } as unknown as Metric);
+    }
+    return { contentType: registry.contentType, text: `${await registry.metrics()}\n${await process.metrics()}` };
+  };
+}
