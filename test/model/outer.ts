@@ -32,22 +32,26 @@ function checksumsHold(packet: Packet): boolean {
   return sum(frame.subarray(transport, transport + size), pseudo) === 0xffff;
 }
 
-/** "Second chance": the other owners behind the UDP header, GUE variant 0 with private data. */
-function ownersList(world: World, packet: Packet, others: readonly ModelBackend[]): Buffer {
-  if (others.length === 0) return Buffer.alloc(0);
-  const addresses = others.map(({ address }) => address);
+/** Whose list it is: the packet inside. */
+interface Inside extends Pick<Tuple, 'from' | 'to' | 'fromPort' | 'toPort'> {
+  readonly v6: boolean;
+}
+
+/** "Second chance": the other owners behind the UDP header, GUE variant 0 with private data. Nothing for none. */
+export function ownersList(key: Uint32Array, inside: Inside, addresses: readonly Buffer[]): Buffer {
+  if (addresses.length === 0) return Buffer.alloc(0);
   const wide = (address: Buffer): Buffer => Buffer.concat([address, Buffer.alloc(16 - address.length)]);
   const list = Buffer.concat(addresses);
   const family = addresses[0]?.length === 16 ? 6 : 4;
   const text = Buffer.alloc(87);
-  text.set(wide(packet.from), 0);
-  text.set(wide(packet.to), 16);
+  text.set(wide(inside.from), 0);
+  text.set(wide(inside.to), 16);
   for (const [at, address] of addresses.entries()) text.set(address, 32 + 16 * at);
-  text.writeUInt16BE(packet.fromPort, 80);
-  text.writeUInt16BE(packet.toPort, 82);
-  text.set([others.length, family, packet.v6 ? 6 : 4], 84);
-  const [low, high] = sipHash(world.agentKey, text);
-  const head = Buffer.from([3 + list.length / 4, packet.v6 ? 41 : 4, 0, 0, 1, 0, others.length, family]);
+  text.writeUInt16BE(inside.fromPort, 80);
+  text.writeUInt16BE(inside.toPort, 82);
+  text.set([addresses.length, family, inside.v6 ? 6 : 4], 84);
+  const [low, high] = sipHash(key, text);
+  const head = Buffer.from([3 + list.length / 4, inside.v6 ? 41 : 4, 0, 0, 1, 0, addresses.length, family]);
   const tag = Buffer.alloc(8);
   tag.writeUInt32LE(low, 0);
   tag.writeUInt32LE(high, 4);
@@ -75,7 +79,8 @@ export function send(
   others: readonly ModelBackend[] = [],
 ): Verdict {
   const counted = { index: service.countersStart + backend.slot, bytes: packet.size };
-  const list = ownersList(world, packet, others);
+  const addresses = others.map(({ address }) => address);
+  const list = ownersList(world.agentKey, packet, addresses);
   const fits = limit(world, service, backend) - list.length;
   // What may be cut goes to the guess alone.
   if (list.length > 0 && packet.size > fits && !packet.v6 && (packet.frame.readUInt8(packet.ip + 6) & 0x40) === 0) {
