@@ -79,8 +79,8 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
   for (const warning of dataplane.warnings) log.warn(warning);
-  for (const { name, mode, tag, adopted } of dataplane.interfaces) {
-    log.info({ interface: name, mode, tag }, adopted ? 'program replaced' : 'program attached');
+  for (const { name, mode, tag, start } of dataplane.interfaces) {
+    log.info({ interface: name, mode, tag }, `program ${start}`);
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());

@@ -6,6 +6,8 @@ import type { InterfaceConfig, XdpMode } from './dataplane.js';
 import { type NativeFailure, type NativeLink, type NativeProgram, native } from './native.js';
 import type { PinnedLink } from './pins.js';
 
+const DEVICE_MAP = 14; // BPF_MAP_TYPE_DEVMAP
+
 /** Whether a failure is the addon's, and so of the kernel. */
 export const isNative = (error: unknown): error is Error & NativeFailure => error instanceof Error && 'errno' in error;
 
@@ -61,6 +63,27 @@ export async function attach(
     const link = await native.attachXdp(program, wanted.name, null, 'generic');
     warnings.push(slowWarning(wanted.name, messageOf(error)));
     return [link, 'generic'];
+  }
+}
+
+/** What a program does: its code, its constants, and the maps it works on. Its device map is its own, and filled for it. */
+function work(program: NativeProgram): string {
+  const maps = program.maps();
+  const lines = maps.map((map) => {
+    if (map.info.name.endsWith('.rodata')) return Buffer.from(map.get(new Uint8Array(4)) ?? []).toString('hex');
+    return map.info.type === DEVICE_MAP ? 'devices' : `${map.info.id}`;
+  });
+  for (const map of maps) map.close();
+  return [program.name, program.tag, ...lines.sort()].join(' ');
+}
+
+/** Whether the link's program does what `program` would, on the same maps: then it need not be replaced. */
+export function isSame(link: NativeLink, program: NativeProgram): boolean {
+  const old = link.program();
+  try {
+    return work(old) === work(program);
+  } finally {
+    old.close();
   }
 }
 

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { MapShape, Reason } from './abi.gen.js';
-import { adoptLink, attach, openSwaps, restore, slowWarning } from './attach.js';
+import { adoptLink, attach, isSame, openSwaps, restore, slowWarning } from './attach.js';
 import { type MapName, type Maps, mapsOf, openMaps } from './maps.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 import { findOlder } from './older.js';
@@ -32,7 +32,8 @@ export interface AttachedInterface {
   readonly mode: XdpMode;
   readonly program: string;
   readonly tag: string;
-  readonly adopted: boolean; // its link was pinned by an earlier daemon
+  /** Of an earlier daemon's: kept when it did the same, else replaced. */
+  readonly start: 'attached' | 'replaced' | 'kept';
 }
 
 export interface Dataplane {
@@ -118,10 +119,11 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       const slot = slots[at] ?? 0;
       const program = programOf(objects, at);
       if (mode === 'native') allowSplit(objectAt(objects, at), link.interfaceIndex);
-      if (old) await swaps.swap(link, program, name);
+      const start = !old ? 'attached' : isSame(link, program) ? 'kept' : 'replaced';
+      if (start === 'replaced') await swaps.swap(link, program, name);
       const pin = join(directory, linkPin(slot, mode, name));
       if (!existsSync(pin)) link.pin(pin);
-      interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, adopted: old });
+      interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, start });
     }
     swaps.done();
     older?.remove();

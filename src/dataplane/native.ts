@@ -66,6 +66,8 @@ export interface NativeProgram {
   run(data: Uint8Array, context: Uint8Array | null): NativeRun;
   /** Off the main thread; `liveFrames` sets BPF_F_TEST_XDP_LIVE_FRAMES (then data of the result is empty). */
   runMany(data: Uint8Array, context: Uint8Array | null, repeat: number, liveFrames: boolean): Promise<NativeRun>;
+  /** Handles of the maps it uses, its constants (.rodata) among them; the caller closes them. */
+  maps(): readonly NativeMap[];
   pin(path: string): void;
   close(): void;
 }

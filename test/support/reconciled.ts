@@ -68,7 +68,7 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     close: () => undefined,
   };
   let reconciler = startReconciler(maps, store, resolver, async () => undefined);
-  const interfaces = [{ name: 'lo', slot: 0, mode: 'native', program: 'xdp_lb', tag: '', adopted: false }] as const;
+  const interfaces = [{ name: 'lo', slot: 0, mode: 'native', program: 'xdp_lb', tag: '', start: 'attached' }] as const;
   const factsOf = (): NodeFacts =>
     nodeFacts(
       { name: 'edge-1', version: '1.2.3', startedAt: new Date(0) },
