@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { cpus, release, type } from 'node:os';
 import { parseArgs } from 'node:util';
+import { agentBench } from './agent.js';
 import { flowsBench } from './flows.js';
 import { historyBench } from './history.js';
 import { type CaseResult, microBench } from './micro.js';
@@ -14,6 +15,7 @@ const USAGE = `usage: npm run bench -- <what> [--json FILE]
           --room FLOWS  flows per CPU of xdp_lb, a power of two (default 131072)
           --rounds N    interleaved rounds, at least 7 (default 21)
   veth    Mpps from end to end over veth, on one CPU; options as of micro
+  agent   what a backend pays for a tunnel packet: the agent beside decapsulation alone
   flows   a million flow records into a sorted top 100
   ring    building rings, and what a change of members moves
   history flows broken when a node is lost while its pools change (simulated)`;
@@ -53,6 +55,11 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
       say(`${name.padEnd(10)} ${String(flows).padStart(8)} ${program.padEnd(10)} ${figures} Mpps: median, min, max`);
     }
     return { room, rounds, cases };
+  },
+  async agent({ rounds }) {
+    const cases = await agentBench(rounds);
+    console.table(cases);
+    return { rounds, cases };
   },
   async flows({ rounds }) {
     const cases = await flowsBench(rounds);
