@@ -81,7 +81,7 @@ function openNote(pin: string, make: boolean) {
     all(): readonly string[] {
       const found: string[] = [];
       for (let key = map?.nextKey(null) ?? null; key; key = map?.nextKey(key) ?? null) found.push(textOf(key));
-      return found;
+      return found.sort();
     },
     add: (text: string): void => map?.set(keyOf(text), NOTED, 0),
     forget(text: string): void {
