@@ -9,6 +9,7 @@ import { objectPath } from '../dataplane/program.js';
 import { FairleadError } from '../model/errors.js';
 import { writePrefix } from '../model/prefix.js';
 import { AgentResult, Config, MapShape } from './abi.gen.js';
+import { arpWarnings } from './arp.js';
 import type { AgentConfig } from './config.js';
 import { type AgentPins, agentPins, detachPrograms, dropLink, type Hook, hooks, openPinned, takePins } from './pins.js';
 import { putVips, removeVips } from './vips.js';
@@ -53,7 +54,10 @@ export async function openAgent(config: AgentConfig): Promise<Agent> {
   try {
     open.push(takePins(config.bpffs));
     const pins = agentPins(config.bpffs);
-    const warnings: string[] = [];
+    const warnings = arpWarnings(
+      config.interfaces.map(({ name }) => name),
+      config.vips,
+    );
     const object = native.openObject(objectPath('agent'));
     open.push(() => object.close());
     const results = await load(object, config, pins, warnings);

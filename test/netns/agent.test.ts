@@ -212,17 +212,16 @@ async function traces(): Promise<object> {
   };
 }
 
-test('agent: takes in what balancers send by IPIP, IPv6 and GUE, on VIPs it put on lo', async () => {
-  const agent = await started();
-  await serveEcho(VIP, VIP6);
-  await exchange(VIP, 10);
-  await exchange(VIP6, 10);
-  assert.equal(await byGue('10.9.0.1', 5_000), 'be1');
-  const { plain = 0, ...others } = await results();
-  assert.ok(plain >= 21, `${plain}`);
-  assert.deepEqual(others, {});
-  await agent.kill('SIGTERM');
-});
+for (const mode of ['native', 'generic'])
+  test(`agent: takes in what balancers send by IPIP, IPv6 and GUE, on VIPs it put on lo; ${mode}`, async () => {
+    const agent = await started({ interfaces: `[{ name: eth0, xdp: ${mode} }]` });
+    await serveEcho(VIP, VIP6);
+    await exchange(VIP, 10);
+    await exchange(VIP6, 10);
+    assert.equal(await byGue('10.9.0.1', 5_000), 'be1');
+    assert.deepEqual(await results(), { plain: 21 });
+    await agent.kill('SIGTERM');
+  });
 
 test('agent: what others send in a tunnel is left as it came, and counted', async () => {
   const agent = await started();
@@ -303,6 +302,23 @@ test('agent: detach takes everything off; an address that was there before stays
     assert.equal(await detach(), 'nothing of Fairlead was attached\n');
   } finally {
     await run('ip', ['-n', backend, 'address', 'del', `${STRANGE_VIP}/32`, 'dev', 'lo']);
+  }
+});
+
+test('agent: an interface that would answer ARP for the VIPs is warned of', async () => {
+  const warning = /interface \\"eth0\\" answers ARP for the VIPs: set net\.ipv4\.conf\.eth0\.arp_ignore to 1/;
+  const set = (value: number): Promise<string> =>
+    run('nsenter', [`--net=${namespacePath(backend)}`, 'sysctl', `net.ipv4.conf.eth0.arp_ignore=${value}`]);
+  await run('nsenter', [`--net=${namespacePath(backend)}`, 'sysctl', 'net.ipv4.conf.all.arp_ignore=0']);
+  for (const [value, vips, warned] of [
+    [0, whole.vips, true],
+    [1, whole.vips, false],
+    [0, `["${VIP6}"]`, false],
+  ] as const) {
+    await set(value);
+    const agent = await started({ vips });
+    assert.equal(warning.test(agent.output()), warned, agent.output());
+    await agent.kill('SIGTERM');
   }
 });
 
