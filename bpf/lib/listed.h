@@ -15,6 +15,25 @@ struct listed {
 	__u64 tag;
 };
 
+/* Steps over one address, if there are so many. `at` is a constant: 6.1's verifier wants no index into the
+ * stack. */
+static __always_inline bool read_owner(struct listed *list, const __u32 at, __be32 **word, void *end)
+{
+	if (at >= list->owners.count)
+		return true;
+	if (list->owners.family == FAMILY_IPV6) {
+		if ((void *)(*word + 4) > end)
+			return false;
+		copy_address(list->owners.address[at], *word);
+		*word += 4;
+	} else {
+		if ((void *)(*word + 1) > end)
+			return false;
+		list->owners.address[at][0] = *(*word)++;
+	}
+	return true;
+}
+
 /* False: the list, or the packet it came with, contradicts itself. */
 static __always_inline bool read_list(struct listed *list, void *gue_start, void *end,
 				      const struct outer *outer)
@@ -31,20 +50,9 @@ static __always_inline bool read_list(struct listed *list, void *gue_start, void
 	list->tag = (__u64)gue->tag[1] << 32 | gue->tag[0];
 	if (gue->length * GUE_WORD + GUE_WORD != (int)gue_owners_size(&list->owners))
 		return false;
-	for (int at = 0; at < OWNERS_MAX; at++) {
-		if (at >= (int)list->owners.count)
-			break;
-		if (list->owners.family == FAMILY_IPV6) {
-			if ((void *)(word + 4) > end)
-				return false;
-			copy_address(list->owners.address[at], word);
-			word += 4;
-		} else {
-			if ((void *)(word + 1) > end)
-				return false;
-			list->owners.address[at][0] = *word++;
-		}
-	}
+	if (!read_owner(list, 0, &word, end) || !read_owner(list, 1, &word, end) ||
+	    !read_owner(list, 2, &word, end))
+		return false;
 	list->ip = word;
 	return true;
 }
@@ -86,12 +94,19 @@ static __always_inline bool read_tcp(struct listed *list, void *end, __be16 type
 static __always_inline bool readdress(struct ethhdr *eth, void *end, const struct outer *outer,
 				      const struct listed *list)
 {
-	const __be64 *to = list->owners.address[list->next < OWNERS_MAX ? list->next : 0];
+	__be64 to[2] = {};
 	struct gue_owners *gue = (void *)(eth + 1) + (outer->gue & 0x3f);
 	struct udphdr *udp = (void *)gue - sizeof(*udp);
 
 	if ((void *)(gue + 1) > end)
 		return false;
+#pragma unroll
+	for (int at = 0; at < OWNERS_MAX; at++) {
+		if (at == (int)list->next) {
+			to[0] = list->owners.address[at][0];
+			to[1] = list->owners.address[at][1];
+		}
+	}
 	__be16 *turn = (void *)&gue->form;
 	__be16 before = *turn;
 

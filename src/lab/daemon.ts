@@ -8,6 +8,7 @@ import { type Api, apiAt } from './api.js';
 import type { LabBase } from './base.js';
 import { spawnInside, stopChild } from './children.js';
 import { type LabBalancer, labInterface, labMtu } from './topology.js';
+import type { LabAgents } from './xdp.js';
 
 /** A balancer's daemon inside its namespace. */
 export interface LabDaemon {
@@ -27,6 +28,7 @@ export interface Lab extends LabBase {
   readonly daemon: LabDaemon;
   /** All, in the order of the balancers. The others follow the first one's store. */
   readonly daemons: readonly LabDaemon[];
+  readonly agents: LabAgents;
 }
 
 /**

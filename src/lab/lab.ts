@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, FairleadError } from '../model/errors.js';
@@ -15,7 +15,7 @@ import { fired, stopSignal } from './stop.js';
 import { renderTable, renderTotals } from './table.js';
 import { type LabStatus, labStatus } from './teardown.js';
 import type { LabBalancer } from './topology.js';
-import { attachLabPrograms } from './xdp.js';
+import { attachAgents, attachPass } from './xdp.js';
 
 export type { LabOptions } from './base.js';
 export type { Lab } from './daemon.js';
@@ -35,8 +35,8 @@ const watchRate = 200; // requests a second
 export async function openLab(options: LabOptions, signal: AbortSignal, say: (line: string) => void): Promise<Lab> {
   const base = await openBase(options, signal);
   try {
-    const detach = await attachLabPrograms(base.topology);
-    base.onClose(detach);
+    const pass = await attachPass(base.topology);
+    base.onClose(() => pass.close());
     const [first, ...others] = base.topology.balancers;
     const start = async (balancer: LabBalancer, directory: string, follow: string | null): Promise<LabDaemon> => {
       const daemon = await startDaemon(balancer, directory, follow, signal, say);
@@ -50,8 +50,11 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
       mkdirSync(directory);
       daemons.push(await start(balancer, directory, `${base.directory}/state.json`));
     }
+    const { hashKey } = JSON.parse(readFileSync(`${base.directory}/state.json`, 'utf8')) as { hashKey: string };
+    const agents = await attachAgents(base.topology, Buffer.from(hashKey, 'hex'));
+    base.onClose(() => agents.close());
     await putObjects(daemon.api, base.topology);
-    return { ...base, daemon, daemons };
+    return { ...base, daemon, daemons, agents };
   } catch (error) {
     await base.close();
     throw error;

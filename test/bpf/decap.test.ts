@@ -43,6 +43,7 @@ const gue = (inner: Buffer, port = 6080): Buffer => {
   const size = inner.length + 8;
   return Buffer.concat([Buffer.of(0xc0, 1, port >> 8, port & 255, size >> 8, size & 255, 0, 0), inner]);
 };
+const variant0 = (header: string, inner: Buffer): Buffer => Buffer.concat([Buffer.from(header, 'hex'), inner]);
 const CE = 3;
 /** The packet with these ECN bits. */
 const ecn4 = (bits: number): Buffer =>
@@ -80,6 +81,13 @@ const CASES: readonly { name: string; packet: Buffer; out: Buffer }[] = [
   { name: 'GUE over IPv4 with IPv6', packet: over4(gue(inner6), 17), out: frame(inner6) },
   { name: 'GUE over IPv6 with IPv4', packet: over6(gue(inner4), 17), out: frame(inner4) },
   { name: 'GUE over IPv6 with IPv6', packet: over6(gue(inner6), 17), out: frame(inner6) },
+  { name: 'GUE variant 0 over IPv4', packet: over4(gue(variant0('00040000', inner4)), 17), out: frame(inner4) },
+  { name: 'GUE variant 0 over IPv6', packet: over6(gue(variant0('00290000', inner6)), 17), out: frame(inner6) },
+  {
+    name: 'GUE variant 0 with private data',
+    packet: over6(gue(variant0('02040000aaaaaaaabbbbbbbb', inner4)), 17),
+    out: frame(inner4),
+  },
   ...[1, 2, 3].flatMap((bits) => [
     { name: `a mark around IPv4 with ECN ${bits}`, packet: over4(ecn4(bits), 4, { tos: CE }), out: frame(ecn4(CE)) },
     {
@@ -92,7 +100,10 @@ const CASES: readonly { name: string; packet: Buffer; out: Buffer }[] = [
     { name: 'IPv4 TCP', packet: frame(inner4) },
     { name: 'IPv6 UDP', packet: frame(inner6) },
     { name: 'UDP to another port', packet: over4(gue(inner4, 6081), 17) },
-    { name: 'GUE variant 0', packet: over4(gue(Buffer.from('00040000', 'hex')), 17) },
+    { name: 'GUE variant 0 with control bit', packet: over4(gue(variant0('20040000', inner4)), 17) },
+    { name: 'GUE variant 0 with optional fields', packet: over4(gue(variant0('0104000100000000', inner4)), 17) },
+    { name: 'GUE variant 0 around something else', packet: over4(gue(variant0('00060000', inner4)), 17) },
+    { name: 'GUE variant 2', packet: over4(gue(variant0('80040000', inner4)), 17) },
     { name: 'GRE', packet: over4(inner4, 47) },
     { name: '4in4 with options in the outer header', packet: over4(inner4, 4, { options: 1 }) },
     { name: 'the first fragment of 4in4', packet: over4(inner4, 4, { fragment: 0x2000 }) },

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
+import { agentKey } from '../../src/dataplane/program.js';
 import { REASON_NAMES } from '../../src/dataplane/reasons.js';
 import { stableRows } from '../../src/dataplane/tables.js';
 import { parseAddress } from '../../src/model/address.js';
@@ -61,6 +62,7 @@ function worldWith(flags: number): World {
   );
   return {
     ringKey: new Uint32Array(Uint8Array.from(TEST_CONFIG.ringKey).buffer),
+    agentKey: new Uint32Array(Uint8Array.from(agentKey(TEST_CONFIG.ringKey)).buffer),
     tunnelSource: Buffer.from(TEST_CONFIG.tunnelSource),
     tunnelSource6: Buffer.from(TEST_CONFIG.tunnelSource6),
     tunnelMtu: TEST_CONFIG.tunnelMtu,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random nodes: a dozen services in every mode, as the model holds them.
 import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
-import type { ProgramConfig } from '../../src/dataplane/program.js';
+import { agentKey, type ProgramConfig } from '../../src/dataplane/program.js';
 import { parseAddress } from '../../src/model/address.js';
 import {
   type ModelBackend,
@@ -156,6 +156,7 @@ export function randomWorld(random: Random, program: ProgramConfig, flagMask = 0
   }
   return {
     ringKey: new Uint32Array(Uint8Array.from(program.ringKey).buffer),
+    agentKey: new Uint32Array(Uint8Array.from(agentKey(program.ringKey)).buffer),
     tunnelSource: Buffer.from(program.tunnelSource),
     tunnelSource6: Buffer.from(program.tunnelSource6),
     tunnelMtu: program.tunnelMtu,

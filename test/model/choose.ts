@@ -125,6 +125,8 @@ export interface Choice {
   readonly backend: ModelBackend | null;
   readonly tallies: readonly TallyNumber[];
   readonly begun: boolean; // a connection
+  /** Who else the connection may be of, in the order they are asked. */
+  readonly others?: readonly ModelBackend[];
 }
 
 /** The payload of UDP, as far as the packet has it. */
@@ -158,10 +160,31 @@ export function choose(world: World, service: ModelService, packet: Packet): Cho
     packet.protocol === TCP
       ? (packet.frame.readUInt8(packet.transport + 13) & SYN) === 0
       : tallies.some((tally) => tally !== Tally.QUIC_INITIAL);
-  const choice = remembered(world, service, packet, id, () => ring(established));
-  if (named === null) return { ...choice, tallies };
+  const { row, ...choice } = remembered(world, service, packet, id, () => ring(established));
+  if (named === null) return { ...choice, tallies, others: row ? othersOf(world, service, choice.backend, row) : [] };
   (world.flows.get(id) as Flow).backend = named.number;
   return { ...choice, backend: named, tallies };
+}
+
+/** Whether the backend can pass the packet on: "Second chance". */
+const canPassOn = (service: ModelService, packet: Packet): boolean =>
+  (service.flags & ServiceFlag.GUE) !== 0 &&
+  packet.protocol === TCP &&
+  packet.fragment === null &&
+  (packet.frame.readUInt8(packet.transport + 13) & SYN) === 0;
+
+/** The row's owners that take packets, those before first, without the one that gets it and those of another family. */
+function othersOf(
+  world: World,
+  service: ModelService,
+  first: ModelBackend | null,
+  [owner = 0, ...before]: readonly number[],
+): ModelBackend[] {
+  return [...new Set([...before, owner])]
+    .filter((number) => number !== first?.number)
+    .flatMap((number) => takes(world, number, service.flags) ?? [])
+    .filter(({ address }) => address.length === first?.address.length)
+    .slice(0, 3);
 }
 
 /** The flow memory, and what a packet leaves in it. */
@@ -171,7 +194,7 @@ function remembered(
   packet: Packet,
   id: string,
   ring: () => ModelBackend | null,
-): { backend: ModelBackend | null; begun: boolean } {
+): { backend: ModelBackend | null; begun: boolean; row: readonly number[] | null } {
   const tcp = packet.protocol === TCP;
   const flags = tcp ? packet.frame.readUInt8(packet.transport + 13) : 0;
   const syn = (flags & SYN) !== 0;
@@ -181,10 +204,12 @@ function remembered(
     if (ended) flow.state = FlowState.FINISHED;
     else if (!syn && flow.state === FlowState.NEW) flow.state = FlowState.ESTABLISHED;
     const backend = takes(world, flow.backend, service.flags);
-    if (backend !== null) return { backend, begun: false };
+    if (backend !== null) return { backend, begun: false, row: canPassOn(service, packet) ? flow.row : null };
   }
   const backend = ring();
-  if (backend === null) return { backend, begun: false };
-  world.flows.set(id, { backend: backend.number, state: FlowState.NEW });
-  return { backend, begun: syn || !tcp };
+  if (backend === null) return { backend, begun: false, row: null };
+  const found = canPassOn(service, packet) ? ringRow(world, service, packet) : [];
+  const row = found.slice(1).some((number) => number !== 0) ? found : null;
+  world.flows.set(id, { backend: backend.number, state: FlowState.NEW, row });
+  return { backend, begun: syn || !tcp, row };
 }

@@ -25,6 +25,6 @@ export function model(world: World, frame: Buffer, linear = frame.length): Verdi
   const verdict =
     backend === null
       ? { ...ends(Reason.NO_BACKEND, service.number), of: service.number, tallies }
-      : send(world, service, backend, packet, packet.fragment ? null : packet, tallies);
+      : send(world, service, backend, packet, packet.fragment ? null : packet, tallies, own.others);
   return own.begun && verdict.counted ? { ...verdict, connection: verdict.counted.index } : verdict;
 }

@@ -3,6 +3,7 @@
 import { Reason, ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { flowId, type Tuple } from './choose.js';
 import { ICMP, ICMP6, isFirst, type Packet, TCP, UDP } from './parse.js';
+import { sipHash } from './siphash.js';
 import type { ModelBackend, ModelService, Open, TallyNumber, Verdict, World } from './world.js';
 
 /** RFC 1071 over the bytes, as a sum that is folded but not complemented. */
@@ -31,6 +32,32 @@ function checksumsHold(packet: Packet): boolean {
   return sum(frame.subarray(transport, transport + size), pseudo) === 0xffff;
 }
 
+/** Whose list it is: the packet inside. */
+interface Inside extends Pick<Tuple, 'from' | 'to' | 'fromPort' | 'toPort'> {
+  readonly v6: boolean;
+}
+
+/** "Second chance": the other owners behind the UDP header, GUE variant 0 with private data. Nothing for none. */
+export function ownersList(key: Uint32Array, inside: Inside, addresses: readonly Buffer[]): Buffer {
+  if (addresses.length === 0) return Buffer.alloc(0);
+  const wide = (address: Buffer): Buffer => Buffer.concat([address, Buffer.alloc(16 - address.length)]);
+  const list = Buffer.concat(addresses);
+  const family = addresses[0]?.length === 16 ? 6 : 4;
+  const text = Buffer.alloc(87);
+  text.set(wide(inside.from), 0);
+  text.set(wide(inside.to), 16);
+  for (const [at, address] of addresses.entries()) text.set(address, 32 + 16 * at);
+  text.writeUInt16BE(inside.fromPort, 80);
+  text.writeUInt16BE(inside.toPort, 82);
+  text.set([addresses.length, family, inside.v6 ? 6 : 4], 84);
+  const [low, high] = sipHash(key, text);
+  const head = Buffer.from([3 + list.length / 4, inside.v6 ? 41 : 4, 0, 0, 1, 0, addresses.length, family]);
+  const tag = Buffer.alloc(8);
+  tag.writeUInt32LE(low, 0);
+  tag.writeUInt32LE(high, 4);
+  return Buffer.concat([head, tag, list]);
+}
+
 const overhead = (service: ModelService, backend: ModelBackend): number =>
   (service.flags & ServiceFlag.L2) !== 0
     ? 0
@@ -49,15 +76,22 @@ export function send(
   packet: Packet,
   tuple: Tuple | null,
   tallies: readonly TallyNumber[],
+  others: readonly ModelBackend[] = [],
 ): Verdict {
   const counted = { index: service.countersStart + backend.slot, bytes: packet.size };
-  const fits = limit(world, service, backend);
+  const addresses = others.map(({ address }) => address);
+  const list = ownersList(world.agentKey, packet, addresses);
+  const fits = limit(world, service, backend) - list.length;
+  // What may be cut goes to the guess alone.
+  if (list.length > 0 && packet.size > fits && !packet.v6 && (packet.frame.readUInt8(packet.ip + 6) & 0x40) === 0) {
+    return send(world, service, backend, packet, tuple, tallies);
+  }
   if (packet.size > fits) return tooBig(world, service, backend, packet, fits, counted, tallies);
   const l2 = (service.flags & ServiceFlag.L2) !== 0;
   const open: Open[] = [];
   const head = [backend.nextHopMac, backend.sourceMac, backend.tags];
   if (l2) head.push(Buffer.from(packet.v6 ? '86dd' : '0800', 'hex'));
-  else head.push(outer(world, service, backend, packet, tuple, open));
+  else head.push(outer(world, service, backend, packet, tuple, open, list));
   const summed = !l2 && (service.flags & ServiceFlag.GUE) !== 0 && backend.address.length === 16;
   const at = 12 + backend.tags.length + 2 + 40 + 6;
   return {
@@ -80,13 +114,14 @@ function outer(
   packet: Packet,
   tuple: Tuple | null,
   open: Open[],
+  list: Buffer,
 ): Buffer {
   const { frame, ip, v6, size } = packet;
   const v6outer = backend.address.length === 16;
   const gue = (service.flags & ServiceFlag.GUE) !== 0;
   const tos = v6 ? (frame.readUInt16BE(ip) >> 4) & 0xff : frame.readUInt8(ip + 1);
   const protocol = gue ? UDP : v6 ? 41 : 4;
-  const payload = size + (gue ? 8 : 0);
+  const payload = size + (gue ? 8 : 0) + list.length;
   const header = Buffer.alloc(v6outer ? 40 : 20);
   const flow = tuple && flowId(tuple);
   const start = 12 + backend.tags.length + 2;
@@ -116,7 +151,7 @@ function outer(
   udp.writeUInt16BE(world.guePort, 2);
   udp.writeUInt16BE(payload, 4);
   open.push({ at: start + header.length, shift: 16, mask: 0xffff, flow: flow && `port ${flow}`, least: 49152 });
-  return Buffer.concat([type, header, udp]);
+  return Buffer.concat([type, header, udp, list]);
 }
 
 function tooBig(

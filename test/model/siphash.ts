@@ -45,7 +45,10 @@ function compress(low: number, high: number): void {
 }
 
 /** High 32 bits of SipHash-1-3 of `data` under a key of four little-endian words. */
-export function sipHashHigh(key: Uint32Array, data: Buffer): number {
+export const sipHashHigh = (key: Uint32Array, data: Buffer): number => sipHash(key, data)[1];
+
+/** SipHash-1-3 of `data` under a key of four little-endian words: low and high 32 bits. */
+export function sipHash(key: Uint32Array, data: Buffer): [number, number] {
   const [k0 = 0, k1 = 0, k2 = 0, k3 = 0] = key;
   v[0] = k0 ^ 0x70736575; // "somepseudorandomlygeneratedbytes", as the paper has it
   v[1] = k1 ^ 0x736f6d65;
@@ -67,5 +70,6 @@ export function sipHashHigh(key: Uint32Array, data: Buffer): number {
   round();
   round();
   round();
-  return ((v[1] ?? 0) ^ (v[3] ?? 0) ^ (v[5] ?? 0) ^ (v[7] ?? 0)) >>> 0;
+  const half = (at: number): number => ((v[at] ?? 0) ^ (v[at + 2] ?? 0) ^ (v[at + 4] ?? 0) ^ (v[at + 6] ?? 0)) >>> 0;
+  return [half(0), half(1)];
 }

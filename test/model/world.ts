@@ -52,6 +52,8 @@ export enum FlowState {
 
 export interface Flow {
   backend: number;
+  /** The row its backend is a guess from: whose connection it is, is not known. */
+  readonly row: readonly number[] | null;
   state: FlowState;
 }
 
@@ -63,6 +65,7 @@ export interface Datagram {
 
 export interface World {
   readonly ringKey: Uint32Array; // four words, little-endian
+  readonly agentKey: Uint32Array;
   readonly tunnelSource: Buffer;
   readonly tunnelSource6: Buffer;
   readonly tunnelMtu: number;

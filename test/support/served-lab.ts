@@ -12,7 +12,7 @@ import { namespacePath, run } from '../../src/lab/netns.js';
 import { labServices, putObjects } from '../../src/lab/objects.js';
 import { sum } from '../../src/lab/table.js';
 import type { DriverReport } from '../../src/lab/traffic.js';
-import { attachLabPrograms } from '../../src/lab/xdp.js';
+import { attachAgents, attachPass } from '../../src/lab/xdp.js';
 import { ask, type Reply, type Serve, startServe, untilReady } from './serve.js';
 
 export const never = new AbortController().signal;
@@ -47,7 +47,8 @@ export async function openServedLab(name: string, backends: number): Promise<Ser
     await untilReady(serve, socket);
   };
   try {
-    base.onClose(await attachLabPrograms(topology));
+    for (const programs of [await attachPass(topology), await attachAgents(topology, Buffer.from(hashKey, 'hex'))])
+      base.onClose(() => programs.close());
     base.onClose(async () => void (await serve?.kill('SIGKILL')));
     writeFileSync(config, daemonConfig(topology.balancers[0], directory));
     writeFileSync(

@@ -44,6 +44,7 @@ before(async () => {
       { name: 'xdp_lb', variables: { features: 0xffff } },
       { name: 'xdp_lb', variables: { features: 0 } },
       { name: 'xdp_decap', variables: {} },
+      { name: 'agent', variables: {} },
     ],
   );
 });
@@ -96,6 +97,6 @@ test('kernel: loads our objects', { skip: MISSING }, (t) => {
   for (const line of loads) t.diagnostic(`${line}${/\d$/.test(line) ? ' instructions verified' : ''}`);
   assert.deepEqual(
     loads.filter((line) => line.endsWith(' done')),
-    ['load xdp_lb done', 'load xdp_lb done', 'load xdp_decap done'],
+    ['load xdp_lb done', 'load xdp_lb done', 'load xdp_decap done', 'load agent done'],
   );
 });

@@ -7,6 +7,7 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,19 @@ static int set(struct bpf_object *object, char *assignment)
 	return -1;
 }
 
+/* Why it does not load, line by line: the console is all that leaves the machine. */
+static int say(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	static char text[1 << 20];
+
+	if (level != LIBBPF_WARN)
+		return 0;
+	vsnprintf(text, sizeof(text), format, arguments);
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		printf("load says %s\n", line);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct bpf_program *program;
@@ -57,6 +71,7 @@ int main(int argc, char **argv)
 
 	if (!object)
 		return 2;
+	libbpf_set_print(say);
 	for (int i = 2; i < argc; i++)
 		if (set(object, argv[i]) != 0) {
 			printf("load %s failed: no variable %s\n", argv[1], argv[i]);
