@@ -5,13 +5,12 @@ import { adoptLink, attach, isNative, openSwaps, restore, slowWarning } from '..
 import type { InterfaceConfig, XdpMode } from '../dataplane/dataplane.js';
 import { type NativeLink, type NativeMap, type NativeObject, native } from '../dataplane/native.js';
 import { type PinnedLink, pinMap } from '../dataplane/pins.js';
-import { objectPath } from '../dataplane/program.js';
 import { FairleadError } from '../model/errors.js';
-import { writePrefix } from '../model/prefix.js';
-import { AgentResult, Config, MapShape } from './abi.gen.js';
+import { MapShape } from './abi.gen.js';
 import { arpWarnings } from './arp.js';
 import type { AgentConfig } from './config.js';
 import { type AgentPins, agentPins, detachPrograms, dropLink, type Hook, hooks, openPinned, takePins } from './pins.js';
+import { agentResults, loadAgent } from './program.js';
 import { putVips, removeVips } from './vips.js';
 
 /** An interface the agent takes tunnel packets from. */
@@ -58,22 +57,23 @@ export async function openAgent(config: AgentConfig): Promise<Agent> {
       config.interfaces.map(({ name }) => name),
       config.vips,
     );
-    const object = native.openObject(objectPath('agent'));
+    const counted = openCounted(pins, warnings);
+    open.push(() => counted?.close());
+    const object = await loadAgent(config.key, config.balancers, counted);
     open.push(() => object.close());
-    const results = await load(object, config, pins, warnings);
+    const results = object.map('agent_results');
     open.push(() => results.close());
     const vips = await putVips(config.bpffs, config.vips);
     const interfaces = await attachAll(object, config, pins, warnings).catch(async (error: unknown) => {
       await vips.undo();
       throw error;
     });
-    if (!existsSync(pins.map('agent_results')) || warnings.includes(COUNTERS_LOST))
-      pinMap(pins.map('agent_results'), results);
+    if (counted === null) pinMap(pins.map('agent_results'), results);
     return {
       interfaces,
       vips: { added: vips.added, removed: await vips.prune() },
       warnings,
-      results: () => readResults(results),
+      results: () => agentResults(results),
       close,
     };
   } catch (error) {
@@ -91,32 +91,15 @@ export async function detachAgent(bpffs: string): Promise<string[]> {
 
 const COUNTERS_LOST = 'map "agent_results" had another size: made anew, what it counted is lost';
 
-/** Loads the programs with the counters there are, and lets the balancers in. Answers the counters. */
-async function load(
-  object: NativeObject,
-  config: AgentConfig,
-  pins: AgentPins,
-  warnings: string[],
-): Promise<NativeMap> {
-  object.setVariable(Config.agentKey.name, config.key);
+/** The counters of an earlier agent; null without any that can go on. */
+function openCounted(pins: AgentPins, warnings: string[]): NativeMap | null {
   const counted = openPinned(pins.map('agent_results'));
   const shape = MapShape.agent_results;
-  if (counted?.info.maxEntries === shape.maxEntries && counted.info.valueSize === shape.valueSize) {
-    object.reuseMap('agent_results', counted);
-  } else if (counted) {
-    warnings.push(COUNTERS_LOST);
-  }
-  await object.load();
-  counted?.close();
-  for (const prefix of config.balancers) {
-    const isV6 = prefix.includes(':');
-    const map = object.map(isV6 ? 'balancers6' : 'balancers4');
-    const key = new Uint8Array(MapShape[isV6 ? 'balancers6' : 'balancers4'].keySize);
-    new Uint32Array(key.buffer, 0, 1)[0] = writePrefix(prefix, key, 4);
-    map.set(key, Uint8Array.of(1, 0, 0, 0), 0);
-    map.close();
-  }
-  return object.map('agent_results');
+  if (counted === null || (counted.info.maxEntries === shape.maxEntries && counted.info.valueSize === shape.valueSize))
+    return counted;
+  counted.close();
+  warnings.push(COUNTERS_LOST);
+  return null;
 }
 
 /** A link, and the pin it has or is to have. */
@@ -178,17 +161,6 @@ async function holdXdp(
   const attached = attach(program, wanted, warnings);
   const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
   return { hook: 'xdp', name: wanted.name, link: made, mode, adopted: false };
-}
-
-function readResults(map: NativeMap): ReadonlyMap<string, number> {
-  const names = Object.entries(AgentResult).filter(([name]) => name !== 'COUNT');
-  return new Map(
-    names.map(([name, at]) => {
-      const value = map.get(new Uint8Array(Uint32Array.of(at).buffer)) ?? new Uint8Array();
-      const perCpu = new BigUint64Array(value.buffer, value.byteOffset, value.byteLength / 8);
-      return [name.toLowerCase(), perCpu.reduce((sum, packets) => sum + Number(packets), 0)];
-    }),
-  );
 }
 
 /** What the kernel refuses, as what it means for whoever started the agent. */
