@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the agent tells Prometheus, on a listener of its own: the API is the balancer's.
 import { createServer, type Server } from 'node:http';
-import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
+import { type ErrorCode, errnoOf, FairleadError, messageOf } from '../model/errors.js';
 import { counter, gauge, openExposition } from '../observability/exposition.js';
 
 /** Who tells, and what: packets so far by result, null while the programs are not there yet. */
@@ -12,8 +12,8 @@ export interface MetricsSource {
 }
 
 /**
- * Answers GET /metrics at ADDRESS:PORT; 503 until there are results. Throws 'busy' when somebody holds the port, 'permission' or 'unavailable'
- * when the system refuses. `close` drops every connection.
+ * Answers GET /metrics at ADDRESS:PORT; 503 until there are results. Throws 'busy' when somebody holds the port, 'invalid' for an
+ * address that is not this machine's, 'permission' or 'native' when the system refuses. `close` drops every connection.
  */
 export async function serveMetrics(
   listen: string,
@@ -51,13 +51,24 @@ export async function serveMetrics(
   };
 }
 
+/** What a listener is refused for, by errno. */
+const REFUSALS: Readonly<Record<string, ErrorCode>> = {
+  EADDRINUSE: 'busy',
+  EADDRNOTAVAIL: 'invalid',
+  EACCES: 'permission',
+  EPERM: 'permission',
+};
+
 async function opened(server: Server, listen: string): Promise<void> {
   const [, host = '', port = ''] = /^\[?([^\]]*)\]?:(\d+)$/.exec(listen) ?? [];
   try {
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(Number(port), host, resolve));
   } catch (error) {
-    const errno = errnoOf(error) ?? '';
-    const code = errno === 'EADDRINUSE' ? 'busy' : ['EACCES', 'EPERM'].includes(errno) ? 'permission' : 'unavailable';
-    throw new FairleadError(code, `listen on "${listen}": ${messageOf(error)}`, [], { cause: error });
+    throw new FairleadError(
+      REFUSALS[errnoOf(error) ?? ''] ?? 'native',
+      `listen on "${listen}": ${messageOf(error)}`,
+      [],
+      { cause: error },
+    );
   }
 }

@@ -72,6 +72,11 @@ test('agent: without privileges, and on a port in use, it ends with one sentence
   const nobody = ['setpriv', '--reuid', 'nobody', '--regid', 'nogroup', '--clear-groups', '--inh-caps=-all', '--'];
   await refused({}, 4, /^fairlead: .*(EPERM|EACCES)/, nobody);
   const holder = await startInside(node.backend, 'echo-server.js', ['holder', '7081', '7082', '10.9.0.10']);
+  await refused(
+    { metrics: '{ listen: "10.9.9.9:7081" }' },
+    4,
+    /^fairlead: listen on "10\.9\.9\.9:7081": .*EADDRNOTAVAIL/,
+  );
   await refused({}, 1, /^fairlead: listen on "10\.9\.0\.10:7081": .*EADDRINUSE/);
   await stopChild(holder, 1_000);
 });
