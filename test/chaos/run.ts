@@ -29,6 +29,8 @@ export interface ChaosResult {
    */
   readonly violations: readonly Violation[];
   readonly younger: readonly Violation[];
+  /** Packets at the backends, by what their agents did with them. */
+  readonly agents: ReadonlyMap<string, number>;
 }
 
 const never = new AbortController().signal;
@@ -60,11 +62,13 @@ export async function runScenario(scenario: Scenario, killed: boolean, options: 
       await (revive as () => Promise<void>)();
       await pause(1500);
     }
-    const passedOn = [...lab.agents.results()].filter(([, packets]) => packets > 0);
-    say(`packets at the agents: ${passedOn.map(([result, packets]) => `${packets} ${result}`).join(', ')}`);
+    const agents = lab.agents.results();
+    const seen = [...agents].filter(([, packets]) => packets > 0);
+    say(`packets at the agents: ${seen.map(([result, packets]) => `${packets} ${result}`).join(', ')}`);
     return {
       scenario: `${scenario.name}${killed ? ' +kill' : ''}`,
       seconds: (Date.now() - started) / 1000,
+      agents,
       ...found(checker, killed && options.forwarding === 'ipip' ? began : null),
     };
   } finally {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What may happen to a cluster, each under a checker's load.
+import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { startInside, stopChild } from '../../src/lab/children.js';
 import type { Lab } from '../../src/lab/daemon.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
-import { vipRoutes } from '../../src/lab/topology.js';
+import { labInterface, vipRoutes } from '../../src/lab/topology.js';
+import type { FlowView } from '../../src/model/node-view.js';
 import { type Checker, membersOf, POOLS, settled } from './checker.js';
 
 export interface Stage {
@@ -138,6 +142,61 @@ const shrink: Scenario = {
   },
 };
 
+/** Clients whose lasting connections the balancer remembers, with the packets it counted: established for longer than a short one lives. */
+async function remembered({ lab }: Stage): Promise<Map<string, number>> {
+  const flows = new Map<string, number>();
+  for (const pool of POOLS) {
+    const { items } = (await lab.daemon.api('GET', `/api/v1/flows?service=${pool}&sort=age&limit=1000`)) as {
+      items: FlowView[];
+    };
+    for (const { client, state, packets, firstSeen } of items)
+      if (state === 'established' && firstSeen < Date.now() - 1500) flows.set(client, packets);
+  }
+  return flows;
+}
+
+const flood: Scenario = {
+  name: 'flood',
+  what: 'SYNs at the generator’s maximum while backends drain, come back, and change their weights',
+  async run(stage) {
+    const { lab, scale, say } = stage;
+    const [{ name, namespace }] = lab.topology.balancers;
+    const [link] = JSON.parse(await run('ip', ['-n', namespace, '-j', 'link', 'show', labInterface])) as [
+      { address: string },
+    ];
+    await pause(2000);
+    const before = await remembered(stage);
+    const child = await startInside(lab.topology.router, fileURLToPath(new URL('flood.js', import.meta.url)), [
+      ...[name, link.address, lab.topology.vip4, '7000'],
+    ]);
+    let sent = 0;
+    child.on('message', (count: number) => {
+      sent = count;
+    });
+    const started = Date.now();
+    try {
+      const names = lab.topology.backends.map((each) => each.name);
+      for (let turn = 0; turn < times(scale, 10); turn++) {
+        const some = names.filter((_, at) => at % 5 === turn % 5);
+        await each(stage, some, 'drain');
+        await pause(700);
+        await each(stage, some, 'undrain');
+        await pause(300);
+      }
+    } finally {
+      await stopChild(child, 5_000);
+    }
+    const seconds = (Date.now() - started) / 1000;
+    say(`${sent} SYNs in ${seconds.toFixed(1)} s: ${(sent / seconds / 1e6).toFixed(2)} million a second`);
+    await pause(1000);
+    const after = await remembered(stage);
+    const gone = [...before].filter(([client, packets]) => (after.get(client) ?? 0) < packets);
+    say(`${before.size} lasting connections were remembered before, ${gone.length} of them are not any more`);
+    assert.ok(before.size > 0 && sent > 0);
+    assert.deepEqual(gone, [], 'a flood evicts no established flow');
+  },
+};
+
 /** The pools have those backends of the lab for which `has` says so, all active with weight 100. */
 async function resize(lab: Lab, has: (at: number, count: number) => boolean): Promise<void> {
   for (const pool of POOLS)
@@ -152,6 +211,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'restart-10', what: 'backends start anew, ten at a time', run: (stage) => rollingRestart(stage, 10) },
   grow,
   shrink,
+  flood,
 ];
 
 /** Takes a balancer away as a power cut does, and its routes as BFD would. It is there again once `revive` has been called. */
