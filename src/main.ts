@@ -7,7 +7,11 @@ const lab = () => import('./lab/lab.js');
 
 process.exitCode = await runCli(process.argv.slice(2), {
   serve: async (path, flags) => (await daemon()).serve(path, flags),
-  detach: async (bpffs) => (await import('./dataplane/dataplane.js')).detachAll(bpffs),
+  agent: async (path) => (await import('./agent.js')).runAgent(path),
+  detach: async (bpffs) => [
+    ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
+    ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
+  ],
   lab: {
     up: async (options) => (await lab()).labUp(options),
     down: async (name) => (await lab()).labDown(name),

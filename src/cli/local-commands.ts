@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, InvalidArgumentError } from 'commander';
 import { FairleadError } from '../model/errors.js';
+import type { AgentPart } from './agent-commands.js';
 import type { Answer } from './client.js';
 import { integerOption, withExamples } from './help.js';
 import type { Io } from './io.js';
@@ -24,7 +25,7 @@ export interface LabState {
 }
 
 /** The parts of Fairlead that run here instead of being asked over the API. Functions that answer a number end with it as the exit code. */
-export interface LocalParts {
+export interface LocalParts extends AgentPart {
   /** `flags` are configuration keys and their values as text, as loadConfig takes them; `configPath` null: the default. */
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
