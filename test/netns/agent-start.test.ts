@@ -8,6 +8,7 @@ import { objectPath } from '../../src/dataplane/program.js';
 import { startInside, stopChild } from '../../src/lab/children.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
 import { type AgentNode, openAgentNode, VIP6, whole } from '../support/agent-node.js';
+import type { End, Serve } from '../support/serve.js';
 
 let node: AgentNode;
 before(async () => {
@@ -33,6 +34,14 @@ test('agent: an interface that would answer ARP for the VIPs is warned of', asyn
   }
 });
 
+/** How an agent that is to end by itself ended; one that does not is killed. */
+async function endOf(agent: Serve): Promise<End> {
+  const timer = setTimeout(() => void agent.kill('SIGKILL'), 15_000);
+  const end = await agent.ended;
+  clearTimeout(timer);
+  return end;
+}
+
 /** Starts the agent, which must end by itself with this exit code, one sentence on its output, and nothing changed. */
 async function refused(
   changes: Partial<typeof whole>,
@@ -42,9 +51,7 @@ async function refused(
 ): Promise<void> {
   const before = await node.traces();
   const agent = node.start(changes, prefix);
-  const timer = setTimeout(() => void agent.kill('SIGKILL'), 15_000);
-  const end = await agent.ended;
-  clearTimeout(timer);
+  const end = await endOf(agent);
   const output = agent.output();
   assert.match(output, sentence);
   const said = output.split('\n').filter((line) => line !== '' && !line.startsWith('{'));
@@ -84,7 +91,7 @@ test('agent: without privileges, and on a port in use, it ends with one sentence
 test('agent: a mistake in the configuration is named with its line, and touches nothing', async () => {
   const before = await node.traces();
   const agent = node.start({ balancers: '[10.9.0.1/24]', key: '"12"' });
-  assert.deepEqual(await agent.ended, { code: 4, signal: null });
+  assert.deepEqual(await endOf(agent), { code: 4, signal: null });
   assert.match(
     agent.output(),
     /agent\.yaml:3:\d+: balancers\[0\]: .*write 10\.9\.0\.0\/24\n.*agent\.yaml:4:\d+: key: /,
@@ -96,7 +103,7 @@ test('agent: a second one is told that another runs, and leaves it alone', async
   const agent = await node.started();
   const before = await node.traces();
   const other = node.start({ metrics: '{ listen: "10.9.0.10:7083" }' });
-  assert.equal((await other.ended).code, 1);
+  assert.equal((await endOf(other)).code, 1);
   assert.match(other.output(), /^fairlead: lock ".*fairlead-agent": another agent runs with it; stop it first\n/);
   assert.deepEqual(await node.traces(), before);
   await agent.kill('SIGTERM');
