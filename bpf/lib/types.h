@@ -92,6 +92,7 @@ enum service_flag {
 	SERVICE_ALLOW = 32,	/* only sources on its allow list */
 	SERVICE_DENY = 64,	/* no sources on its deny list */
 	SERVICE_RATE = 128,	/* packets per source are limited */
+	SERVICE_NAT = 256,	/* not forwarded by XDP: tc_nat translates addresses */
 };
 
 struct service {
@@ -156,7 +157,8 @@ struct backend {
 	__u16 mtu;	 /* of the way to the next hop: IP bytes */
 	__u16 tag_count; /* VLAN tags the frame leaves with, at most 2 */
 	__be32 tag[2];	 /* outer one first: type and TCI as on the wire */
-	__u32 pad;
+	__be16 port;	 /* SERVICE_NAT: instead of the service's; 0: the same */
+	__u16 pad;
 	__u64 pad2;
 };
 _Static_assert(sizeof(struct backend) == 64, "one cache line");

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* How a connection of NAT begins, goes on and ends. */
+#ifndef FAIRLEAD_NAT_CONNECT_H
+#define FAIRLEAD_NAT_CONNECT_H
+
+#include "budget.h"
+#include "nat_table.h"
+#include "nat_packet.h"
+
+static __always_inline void nat_count(__u32 service, enum nat_outcome outcome)
+{
+	__u64 at = outcome;
+	__u64 *counts = bpf_map_lookup_elem(&nat_outcomes, &service);
+
+	asm volatile("" : "+r"(at));
+	if (counts && at < NAT_OUTCOME_COUNT)
+		counts[at]++;
+}
+
+/* What of TCP's states matters for how long a connection is kept (RFC 9293; timeouts as RFC 5382 wants them). */
+static __always_inline void nat_follow(struct nat_connection *nat, __u32 way, const struct packet *pkt)
+{
+	if (pkt->to.protocol != IPPROTO_TCP) {
+		if (way == NAT_REPLY && nat->state == NAT_NEW)
+			nat->state = NAT_ESTABLISHED;
+		return;
+	}
+	if (pkt->tcp_flags & TCP_RST) {
+		nat->state = NAT_CLOSED;
+	} else if (pkt->tcp_flags & TCP_FIN) {
+		nat->fins |= 1 << way;
+		nat->state = nat->fins == 3 ? NAT_CLOSED : NAT_CLOSING;
+	} else if (nat->state == NAT_NEW && !(pkt->tcp_flags & TCP_SYN) && way == NAT_REQUEST) {
+		nat->state = NAT_ESTABLISHED;
+	}
+}
+
+/* One more packet, or a super-packet of several. */
+static __always_inline void nat_tally(struct nat_connection *nat, __u32 way, struct __sk_buff *skb,
+				      const struct packet *pkt, __u32 ticks)
+{
+	__u32 packets = skb->gso_segs ? skb->gso_segs : 1;
+	__u32 before;
+
+	way &= 1;
+	before = nat->packets[way];
+	nat->seen = ticks;
+	nat->packets[way] = before + packets;
+	if (before + packets < before)
+		nat->packets_high[way]++;
+	nat->bytes[way] += pkt->size;
+}
+
+/* Writes both ways into the index; false: no room there. */
+static __always_inline bool nat_enter(struct nat_connection *nat, __u32 id, const struct nat_place *request)
+{
+	struct packet reply = {};
+	struct nat_place place;
+
+	nat_tuple(&reply, nat, NAT_REPLY);
+	nat_place(&place, flow_hash(&reply));
+	if (!nat_link(&place, id, NAT_REPLY))
+		return false;
+	if (nat_link(request, id, NAT_REQUEST))
+		return true;
+	nat_unlink(&place, id, NAT_REPLY);
+	return false;
+}
+
+/* Who a connection is to be with. */
+struct nat_peer {
+	__be64 address[2];
+	__be16 port;
+	__u16 backend; /* number; 0: egress */
+	__u16 service;
+	__u16 pool; /* 0: the source stays */
+};
+
+/*
+ * Begins the connection of this packet. NAT_OUTCOME_BEGUN, or why not; then nothing is left of it but what the sweep
+ * collects.
+ */
+static __always_inline enum nat_outcome nat_begin(struct nat_found *found, const struct packet *pkt,
+						  const struct nat_place *place, const struct nat_peer *peer,
+						  struct __sk_buff *skb, __u32 ticks)
+{
+	__u32 id = nat_id_take();
+	struct nat_connection *nat = nat_connection(id);
+
+	if (id == NAT_NONE || !nat)
+		return NAT_OUTCOME_FULL;
+	__builtin_memset(nat, 0, sizeof(*nat));
+	nat->client_port = pkt->from_port;
+	nat->vip_port = pkt->to.port;
+	nat->backend_port = peer->port;
+	nat->service = peer->service;
+	nat->backend = peer->backend;
+	nat->protocol = pkt->to.protocol;
+	nat->client_family = pkt->to.family;
+	nat->backend_family = pkt->to.family;
+	nat->seen = ticks;
+	nat->begun = ticks;
+	nat->interface = skb->ifindex;
+	nat->client[0] = pkt->from[0];
+	nat->client[1] = pkt->from[1];
+	nat->backend_address[0] = peer->address[0];
+	nat->backend_address[1] = peer->address[1];
+	if (peer->pool) {
+		__u32 number = peer->pool, taken = nat_take(number);
+		struct nat_pool *pool = bpf_map_lookup_elem(&nat_pools, &number);
+		__u32 at = taken >> 16 & (NAT_POOL_SIZE - 1);
+
+		if (taken == NAT_NONE || !pool) {
+			nat->state = NAT_GONE;
+			return NAT_OUTCOME_PORTS;
+		}
+		nat->pool = peer->pool;
+		nat->source_port = bpf_htons(taken & 0xffff);
+		nat->source[0] = pool->address[at][0];
+		nat->source[1] = pool->address[at][1];
+		nat->pad = at;
+	} else {
+		nat->source_port = pkt->from_port;
+		nat->source[0] = pkt->from[0];
+		nat->source[1] = pkt->from[1];
+	}
+	*found = (struct nat_found){nat, id, NAT_REQUEST};
+	/* Last: what the index names is whole. */
+	*(volatile __u8 *)&nat->state = NAT_NEW;
+	if (!nat_enter(nat, id, place)) {
+		nat->state = NAT_GONE;
+		return NAT_OUTCOME_FULL;
+	}
+	return NAT_OUTCOME_BEGUN;
+}
+
+/* Who the packet's ends are on the other side. */
+static __always_inline void nat_ends(const struct nat_connection *nat, __u32 way, const struct packet *pkt,
+				     struct nat_end *from, struct nat_end *to)
+{
+	if (way == NAT_REQUEST) {
+		*from = (struct nat_end){{nat->source[0], nat->source[1]}, nat->source_port};
+		*to = (struct nat_end){{nat->backend_address[0], nat->backend_address[1]}, nat->backend_port};
+		return;
+	}
+	__u32 number = nat->service;
+	struct nat_service *service = bpf_map_lookup_elem(&nat_services, &number);
+
+	*from = (struct nat_end){{pkt->from[0], pkt->from[1]}, nat->vip_port};
+	if (nat->service && service) {
+		from->address[0] = service->address[0];
+		from->address[1] = service->address[1];
+	}
+	*to = (struct nat_end){{nat->client[0], nat->client[1]}, nat->client_port};
+}
+
+#endif

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * NAT at TC, where GRO's super-packets are still whole: services with SERVICE_NAT, on ingress (tc_nat), and private
+ * sources on their way out, on egress (tc_nat_out). docs/nat.md tells it in prose.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/types.h"
+#include "lib/config.h"
+#include "lib/nat_maps.h"
+#include "lib/service.h"
+#include "lib/ring.h"
+#include "lib/nat_connect.h"
+#include "lib/nat_sweep.h"
+
+struct nat_anchor {
+	enum nat_abi *nat_abi;
+	enum nat_limit *nat_limit;
+	enum nat_way *nat_way;
+	enum nat_state *nat_state;
+	enum nat_outcome *nat_outcome;
+};
+const struct nat_anchor nat_anchor __attribute__((used)) = {};
+
+static __always_inline int drop(__u32 service, enum nat_outcome why)
+{
+	nat_count(service, why);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline struct backend *taking(__u32 number)
+{
+	struct backend *backend = bpf_map_lookup_elem(&backends, &number);
+
+	return backend && backend->flags & BACKEND_VALID ? backend : NULL;
+}
+
+/* As in XDP: requests only, by service and member. */
+static __always_inline void count_request(const struct nat_connection *nat, const struct backend *to,
+					  struct __sk_buff *skb, __u32 start, __u32 pool, bool begins)
+{
+	__u32 index = start + (to->pool == pool ? to->slot : 0);
+	struct counters *count = bpf_map_lookup_elem(&counters, &index);
+
+	if (!count)
+		return;
+	count->packets += skb->gso_segs ? skb->gso_segs : 1;
+	count->bytes += skb->len - sizeof(struct ethhdr);
+	count->connections += begins;
+}
+
+/* Whether it fits a way: a super-packet is cut to pieces of what it says. */
+static __always_inline bool fits(struct __sk_buff *skb, const struct packet *pkt, __u32 mtu)
+{
+	__u32 size = skb->gso_size ? skb->gso_size + pkt->l4_offset + TCP_HEADER_MIN : pkt->size;
+
+	return size <= mtu;
+}
+
+static __always_inline bool set_macs(struct __sk_buff *skb, const __u8 *to, const __u8 *from)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return false;
+	__builtin_memcpy(eth->h_dest, to, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, from, ETH_ALEN);
+	return true;
+}
+
+/* Where requests come from is where replies go: the router may have been replaced by another. */
+static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return;
+	nat->interface = skb->ifindex;
+	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
+}
+
+/* A request to its backend. */
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *pkt, struct nat_connection *nat,
+				   const struct service *service, bool begins, __u32 ticks)
+{
+	const struct backend *to = taking(nat->backend);
+	struct nat_end from, end;
+
+	if (!to)
+		return drop(nat->service, NAT_OUTCOME_NO_BACKEND);
+	if (!fits(skb, pkt, to->mtu))
+		return drop(nat->service, NAT_OUTCOME_TOO_BIG);
+	note_router(nat, skb);
+	nat_follow(nat, NAT_REQUEST, pkt);
+	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
+	count_request(nat, to, skb, service->counters_start, service->pool, begins);
+	nat_count(nat->service, NAT_OUTCOME_FORWARDED);
+	nat_ends(nat, NAT_REQUEST, pkt, &from, &end);
+	if (!nat_rewrite(skb, pkt, &from, &end) || !set_macs(skb, to->next_hop_mac, to->source_mac))
+		return TC_ACT_SHOT;
+	for (int tag = 1; tag >= 0; tag--) {
+		const __be16 *words = (const __be16 *)&to->tag[tag];
+
+		if (tag < to->tag_count && bpf_skb_vlan_push(skb, words[0], bpf_ntohs(words[1])))
+			return TC_ACT_SHOT;
+	}
+	return bpf_redirect(to->interface, 0);
+}
+
+/* A reply to its client; of an egress connection up to the stack, which knows the way. */
+static __always_inline int give_back(struct __sk_buff *skb, const struct packet *pkt, struct nat_connection *nat,
+				     __u32 ticks)
+{
+	struct nat_end from, to;
+
+	nat_follow(nat, NAT_REPLY, pkt);
+	nat_tally(nat, NAT_REPLY, skb, pkt, ticks);
+	nat_count(nat->service, NAT_OUTCOME_RETURNED);
+	nat_ends(nat, NAT_REPLY, pkt, &from, &to);
+	if (!nat_rewrite(skb, pkt, &from, &to))
+		return TC_ACT_SHOT;
+	if (!nat->service)
+		return TC_ACT_UNSPEC;
+	return set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0) : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int tc_nat(struct __sk_buff *skb)
+{
+	struct packet pkt = {};
+	struct service service = {};
+	struct nat_place place;
+	struct nat_peer peer = {};
+
+	if (nat_parse(skb, &pkt) != REASON_FORWARDED)
+		return TC_ACT_UNSPEC;
+	__u64 ticks = bpf_jiffies64();
+
+	nat_place(&place, flow_hash(&pkt));
+	struct nat_found found = nat_find(&place, &pkt);
+
+	if (found.nat && found.way == NAT_REPLY)
+		return give_back(skb, &pkt, found.nat, ticks);
+	if (!service_possible(&pkt) || !service_of(&pkt, &service) || !(service.flags & SERVICE_NAT))
+		return TC_ACT_UNSPEC;
+	bool syn = pkt.tcp_flags & TCP_SYN, tcp = pkt.to.protocol == IPPROTO_TCP;
+
+	if (found.nat) {
+		/* On ports used again: another connection. And one whose backend has gone has to end; datagrams find another. */
+		if (syn && found.nat->state >= NAT_CLOSING)
+			nat_end(found.nat, found.id, ticks);
+		else if (!tcp && !taking(found.nat->backend))
+			nat_end(found.nat, found.id, ticks);
+		else
+			return forward(skb, &pkt, found.nat, &service, false, ticks);
+	}
+	if (tcp && (!syn || pkt.tcp_flags & TCP_ACK))
+		return drop(service.number, NAT_OUTCOME_UNKNOWN);
+	if (!budget_take(&flow_budgets, service.number, ticks, flow_budget_per_window))
+		return drop(service.number, NAT_OUTCOME_BUDGET);
+	__u32 number = service.number;
+	struct nat_service *nat = bpf_map_lookup_elem(&nat_services, &number);
+
+	peer.service = service.number;
+	peer.backend = row_current(ring_row_of(&pkt, &service, service.flags & features));
+	const struct backend *to = taking(peer.backend);
+
+	if (!to || !nat)
+		return drop(service.number, NAT_OUTCOME_NO_BACKEND);
+	peer.pool = nat->pool;
+	peer.address[0] = to->address[0];
+	peer.address[1] = to->address[1];
+	peer.port = to->port ? to->port : pkt.to.port;
+	enum nat_outcome outcome = nat_begin(&found, &pkt, &place, &peer, skb, ticks);
+
+	if (outcome != NAT_OUTCOME_BEGUN || !found.nat)
+		return drop(service.number, outcome);
+	nat_count(service.number, NAT_OUTCOME_BEGUN);
+	return forward(skb, &pkt, found.nat, &service, true, ticks);
+}
+
+/* Run by BPF_PROG_TEST_RUN when the program is loaded: the kernel sweeps from then on. */
+SEC("tc")
+int nat_start(struct __sk_buff *skb)
+{
+	return nat_sweep_start();
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
