@@ -45,6 +45,8 @@ __noinline int balance_errand(struct xdp_md *ctx)
 	if (!service_of(pkt, service))
 		return finish(REASON_NOT_OURS, 0, 0);
 	enum reason reason = guard(pkt, service->number, flags_of(service));
+	if (reason == REASON_FORWARDED && flags_of(service) & SERVICE_NAT)
+		reason = REASON_NAT;
 	if (reason != REASON_FORWARDED)
 		return finish(reason, service->number, 0);
 	flow_locate(&place, flow_hash(pkt));
@@ -116,6 +118,8 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 	if (flags) {
 		if (flags & SERVICE_CHOOSY)
 			return ERRAND_UNCOMMON;
+		if (flags & SERVICE_NAT)
+			return finish(REASON_NAT, service.number, 0);
 		return balance_flow(ctx, pkt, &service, &place);
 	}
 	/* The same again without a thought for flags: compiled apart, what they would ask costs nothing. */

@@ -58,6 +58,7 @@ static __always_inline int finish(enum reason reason, __u16 service, __u32 inter
 	case REASON_NOT_IP:
 	case REASON_RUNT:
 	case REASON_NOT_OURS:
+	case REASON_NAT:
 		return XDP_PASS;
 	default:
 		count_service(service, reason);

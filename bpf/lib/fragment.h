@@ -97,9 +97,13 @@ static __always_inline int later_fragment(struct errand *errand)
 		early = true;
 		choice = choose_early(pkt, service);
 	}
-	if (!choice.to)
+	bool nat = flags_of(service) & SERVICE_NAT;
+
+	if (!choice.to && !nat)
 		return finish(REASON_FRAGMENT, service->number, 0);
 	enum reason reason = guard(pkt, service->number, flags_of(service));
+	if (reason == REASON_FORWARDED && nat)
+		reason = REASON_NAT;
 	if (reason != REASON_FORWARDED)
 		return finish(reason, service->number, 0);
 	if (early)

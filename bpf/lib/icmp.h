@@ -57,6 +57,8 @@ static __always_inline int carry_error(struct xdp_md *ctx, struct errand *errand
 	if (flow->to.family != pkt->to.family || flow->to.address[0] != pkt->to.address[0] ||
 	    flow->to.address[1] != pkt->to.address[1] || !service_of(flow, service))
 		return finish(REASON_ICMP_UNKNOWN, 0, 0);
+	if (flags_of(service) & SERVICE_NAT)
+		return finish(REASON_NAT, service->number, 0);
 	if (!budget_take(&icmp_budgets, ICMP_ERROR, bpf_jiffies64(), icmp_budget_per_window))
 		return finish(REASON_ICMP_LIMITED, service->number, 0);
 	if (flags_of(service) & SERVICE_STATELESS) {

@@ -38,6 +38,7 @@ enum reason {
 	REASON_NOT_ALLOWED,  /* DROP: the service has an allow list, and its source is not on it */
 	REASON_RATE_LIMITED, /* DROP: its source sends more than the service allows */
 	REASON_INTERNAL,     /* ABORTED: a table contradicts another one; never seen when all is well */
+	REASON_NAT,	     /* PASS: to a service that tc_nat translates for, and let in by its guards */
 	REASON_COUNT,
 };
 

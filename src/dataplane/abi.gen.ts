@@ -24,7 +24,8 @@ export const Reason = {
   NOT_ALLOWED: 18,
   RATE_LIMITED: 19,
   INTERNAL: 20,
-  COUNT: 21,
+  NAT: 21,
+  COUNT: 22,
 } as const;
 
 export const Abi = {
@@ -55,6 +56,7 @@ export const ServiceFlag = {
   ALLOW: 32,
   DENY: 64,
   RATE: 128,
+  NAT: 256,
 } as const;
 
 export const IcmpKind = {
@@ -272,6 +274,7 @@ export interface Backend {
   mtu: number;
   tagCount: number;
   tag: Uint8Array;
+  port: number;
 }
 export const Backend = struct<Backend>(64, {
   address: bytes(0, 16),
@@ -284,6 +287,7 @@ export const Backend = struct<Backend>(64, {
   mtu: u16(40),
   tagCount: u16(42),
   tag: bytes(44, 8),
+  port: be16(52),
 });
 
 export const FlowBucket = { size: 64, offset: { way: 0 } } as const;
@@ -395,8 +399,8 @@ export const MapShape = {
   flows_cold: { type: 2, keySize: 4, valueSize: 64, maxEntries: 4, flags: 1024 },
   counters: { type: 6, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 0 },
   counters_base: { type: 2, keySize: 4, valueSize: 32, maxEntries: 65536, flags: 1024 },
-  outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 336, flags: 0 },
-  service_outcomes: { type: 6, keySize: 4, valueSize: 168, maxEntries: 4096, flags: 0 },
+  outcomes: { type: 6, keySize: 4, valueSize: 8, maxEntries: 352, flags: 0 },
+  service_outcomes: { type: 6, keySize: 4, valueSize: 176, maxEntries: 4096, flags: 0 },
   flow_budgets: { type: 6, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
   flow_table_stats: { type: 6, keySize: 4, valueSize: 40, maxEntries: 1, flags: 0 },
   tallies: { type: 6, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 0 },

@@ -4,7 +4,7 @@ import { Reason } from './abi.gen.js';
 export type Action = 'tx' | 'redirect' | 'pass' | 'drop' | 'aborted';
 
 const SENT_BACK: readonly number[] = [Reason.FORWARDED, Reason.ECHO_ANSWERED, Reason.TOO_BIG_ANSWERED];
-const PASSED: readonly number[] = [Reason.NOT_IP, Reason.RUNT, Reason.NOT_OURS];
+const PASSED: readonly number[] = [Reason.NOT_IP, Reason.RUNT, Reason.NOT_OURS, Reason.NAT];
 
 /** The action a packet with this reason leaves with; the same table as finish() in bpf/lib/exit.h, which a test compares. */
 export function actionOf(reason: number): Action {
