@@ -134,54 +134,48 @@ int tc_nat(struct __sk_buff *skb)
 {
 	struct packet pkt = {};
 	struct service service = {};
-	struct nat_place place;
 	struct nat_peer peer = {};
 
 	if (nat_parse(skb, &pkt) != REASON_FORWARDED)
 		return TC_ACT_UNSPEC;
-	__u64 ticks = bpf_jiffies64();
+	__u64 ticks = bpf_jiffies64(), hash = flow_hash(&pkt), found = nat_find(&pkt, hash);
+	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
 
-	nat_place(&place, flow_hash(&pkt));
-	struct nat_found found = nat_find(&place, &pkt);
-
-	if (found.nat && found.way == NAT_REPLY)
-		return give_back(skb, &pkt, found.nat, ticks);
+	if (nat && found & NAT_FOUND << 1)
+		return give_back(skb, &pkt, nat, ticks);
 	if (!service_possible(&pkt) || !service_of(&pkt, &service) || !(service.flags & SERVICE_NAT))
 		return TC_ACT_UNSPEC;
 	bool syn = pkt.tcp_flags & TCP_SYN, tcp = pkt.to.protocol == IPPROTO_TCP;
 
-	if (found.nat) {
-		/* On ports used again: another connection. And one whose backend has gone has to end; datagrams find another. */
-		if (syn && found.nat->state >= NAT_CLOSING)
-			nat_end(found.nat, found.id, ticks);
-		else if (!tcp && !taking(found.nat->backend))
-			nat_end(found.nat, found.id, ticks);
-		else
-			return forward(skb, &pkt, found.nat, &service, false, ticks);
+	if (nat) {
+		/* On ports used again: another connection. And datagrams whose backend has gone find another one. */
+		if (!(syn && nat->state >= NAT_CLOSING) && (tcp || taking(nat->backend)))
+			return forward(skb, &pkt, nat, &service, false, ticks);
+		nat_end(found >> 2, ticks);
 	}
 	if (tcp && (!syn || pkt.tcp_flags & TCP_ACK))
 		return drop(service.number, NAT_OUTCOME_UNKNOWN);
 	if (!budget_take(&flow_budgets, service.number, ticks, flow_budget_per_window))
 		return drop(service.number, NAT_OUTCOME_BUDGET);
 	__u32 number = service.number;
-	struct nat_service *nat = bpf_map_lookup_elem(&nat_services, &number);
+	struct nat_service *own = bpf_map_lookup_elem(&nat_services, &number);
 
 	peer.service = service.number;
 	peer.backend = row_current(ring_row_of(&pkt, &service, service.flags & features));
 	const struct backend *to = taking(peer.backend);
 
-	if (!to || !nat)
+	if (!to || !own)
 		return drop(service.number, NAT_OUTCOME_NO_BACKEND);
-	peer.pool = nat->pool;
-	peer.address[0] = to->address[0];
-	peer.address[1] = to->address[1];
+	peer.pool = own->pool;
+	copy_address(peer.address, to->address);
 	peer.port = to->port ? to->port : pkt.to.port;
-	enum nat_outcome outcome = nat_begin(&found, &pkt, &place, &peer, skb, ticks);
+	__u64 begun = nat_begin(&pkt, &peer, hash, ticks);
 
-	if (outcome != NAT_OUTCOME_BEGUN || !found.nat)
-		return drop(service.number, outcome);
+	nat = nat_connection((__u32)begun);
+	if (begun >> 32 != NAT_OUTCOME_BEGUN || !nat)
+		return drop(service.number, begun);
 	nat_count(service.number, NAT_OUTCOME_BEGUN);
-	return forward(skb, &pkt, found.nat, &service, true, ticks);
+	return forward(skb, &pkt, nat, &service, true, ticks);
 }
 
 /* Run by BPF_PROG_TEST_RUN when the program is loaded: the kernel sweeps from then on. */

@@ -48,6 +48,7 @@ function dataplaneConfig(config: Config, snapshot: Snapshot, warn: (line: string
     tunnelSource6: parseAddress(source6 ?? '::').bytes,
     tunnelMtu: config.tunnel.mtu,
     features: featuresOf(snapshot),
+    nat: { connections: config.nat.connections, timeouts: config.nat.timeouts },
   };
 }
 
@@ -84,7 +85,10 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
-  const reconciler = startReconciler(dataplane.maps, store, resolver, dataplane.setFeatures);
+  const reconciler = startReconciler(dataplane.maps, store, resolver, dataplane.setFeatures, {
+    source: config.nat.source ?? ownAddress(config, 'IPv4'),
+    source6: config.nat.source6 ?? ownAddress(config, 'IPv6'),
+  });
   onClose(() => reconciler.close());
   let lastError: string | null = null;
   reconciler.onRound(() => {

@@ -51,22 +51,6 @@ static __always_inline void nat_tally(struct nat_connection *nat, __u32 way, str
 	nat->bytes[way] += pkt->size;
 }
 
-/* Writes both ways into the index; false: no room there. */
-static __always_inline bool nat_enter(struct nat_connection *nat, __u32 id, const struct nat_place *request)
-{
-	struct packet reply = {};
-	struct nat_place place;
-
-	nat_tuple(&reply, nat, NAT_REPLY);
-	nat_place(&place, flow_hash(&reply));
-	if (!nat_link(&place, id, NAT_REPLY))
-		return false;
-	if (nat_link(request, id, NAT_REQUEST))
-		return true;
-	nat_unlink(&place, id, NAT_REPLY);
-	return false;
-}
-
 /* Who a connection is to be with. */
 struct nat_peer {
 	__be64 address[2];
@@ -76,18 +60,13 @@ struct nat_peer {
 	__u16 pool; /* 0: the source stays */
 };
 
-/*
- * Begins the connection of this packet. NAT_OUTCOME_BEGUN, or why not; then nothing is left of it but what the sweep
- * collects.
- */
-static __always_inline enum nat_outcome nat_begin(struct nat_found *found, const struct packet *pkt,
-						  const struct nat_place *place, const struct nat_peer *peer,
-						  struct __sk_buff *skb, __u32 ticks)
+/* Begins the connection of this packet: NAT_OUTCOME_BEGUN << 32 | id, or why not. Its hash is flow_hash's. */
+__noinline __u64 nat_begin(const struct packet *pkt, const struct nat_peer *peer, __u64 hash, __u32 ticks)
 {
 	__u32 id = nat_id_take();
 	struct nat_connection *nat = nat_connection(id);
 
-	if (id == NAT_NONE || !nat)
+	if (id == NAT_NONE || !nat || !pkt || !peer)
 		return NAT_OUTCOME_FULL;
 	__builtin_memset(nat, 0, sizeof(*nat));
 	nat->client_port = pkt->from_port;
@@ -100,11 +79,10 @@ static __always_inline enum nat_outcome nat_begin(struct nat_found *found, const
 	nat->backend_family = pkt->to.family;
 	nat->seen = ticks;
 	nat->begun = ticks;
-	nat->interface = skb->ifindex;
-	nat->client[0] = pkt->from[0];
-	nat->client[1] = pkt->from[1];
-	nat->backend_address[0] = peer->address[0];
-	nat->backend_address[1] = peer->address[1];
+	copy_address(nat->client, pkt->from);
+	copy_address(nat->backend_address, peer->address);
+	nat->source_port = pkt->from_port;
+	copy_address(nat->source, pkt->from);
 	if (peer->pool) {
 		__u32 number = peer->pool, taken = nat_take(number);
 		struct nat_pool *pool = bpf_map_lookup_elem(&nat_pools, &number);
@@ -115,23 +93,17 @@ static __always_inline enum nat_outcome nat_begin(struct nat_found *found, const
 			return NAT_OUTCOME_PORTS;
 		}
 		nat->pool = peer->pool;
-		nat->source_port = bpf_htons(taken & 0xffff);
-		nat->source[0] = pool->address[at][0];
-		nat->source[1] = pool->address[at][1];
 		nat->pad = at;
-	} else {
-		nat->source_port = pkt->from_port;
-		nat->source[0] = pkt->from[0];
-		nat->source[1] = pkt->from[1];
+		nat->source_port = bpf_htons(taken & 0xffff);
+		copy_address(nat->source, pool->address[at]);
 	}
-	*found = (struct nat_found){nat, id, NAT_REQUEST};
 	/* Last: what the index names is whole. */
 	*(volatile __u8 *)&nat->state = NAT_NEW;
-	if (!nat_enter(nat, id, place)) {
-		nat->state = NAT_GONE;
+	if (!nat_link(nat_hash(id, NAT_REPLY), id, NAT_REPLY) || !nat_link(hash, id, NAT_REQUEST)) {
+		nat_end(id, ticks);
 		return NAT_OUTCOME_FULL;
 	}
-	return NAT_OUTCOME_BEGUN;
+	return (__u64)NAT_OUTCOME_BEGUN << 32 | id;
 }
 
 /* Who the packet's ends are on the other side. */

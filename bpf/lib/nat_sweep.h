@@ -50,7 +50,7 @@ static long nat_sweep_one(__u32 turn, struct nat_sweep *sweep)
 		nat_put(0, id);
 		__sync_fetch_and_add(&counts->freed, 1);
 	} else if (silent >= nat_timeout(nat)) {
-		nat_end(nat, id, sweep->now);
+		nat_end(id, sweep->now);
 	}
 	return 0;
 }

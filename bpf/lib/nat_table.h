@@ -78,10 +78,16 @@ static __always_inline __u32 nat_id_take(void)
 	return id < nat_room ? id : NAT_NONE;
 }
 
-/* Whether the connection's packets that go this way look so. */
-static __always_inline bool nat_is(const struct nat_connection *nat, __u32 way, const struct packet *pkt)
+/*
+ * From here on functions of their own, with plain arguments, are verified once and not once for each way to them.
+ *
+ * Whether the connection's packets that go this way look so.
+ */
+__noinline int nat_is(__u32 id, __u32 way, const struct packet *pkt)
 {
-	if (nat->protocol != pkt->to.protocol || nat->state == NAT_FREE || nat->state == NAT_GONE)
+	struct nat_connection *nat = nat_connection(id);
+
+	if (!nat || !pkt || nat->protocol != pkt->to.protocol || nat->state == NAT_FREE || nat->state == NAT_GONE)
 		return false;
 	if (way == NAT_REPLY)
 		return nat->backend_family == pkt->to.family && nat->backend_port == pkt->from_port &&
@@ -102,141 +108,139 @@ static __always_inline bool nat_is(const struct nat_connection *nat, __u32 way, 
 	       service->address[1] == pkt->to.address[1];
 }
 
-/* Where in the index a tuple is: two buckets, and its tag there. */
-struct nat_place {
-	__u32 bucket[2];
-	__u32 tag; /* never 0 */
-};
-
-static __always_inline void nat_place(struct nat_place *place, __u64 hash)
+/* A tuple's tag in the index, never 0, and its two buckets. */
+static __always_inline __u32 nat_tag(__u64 hash)
 {
-	place->tag = (__u32)hash | !(__u32)hash;
-	place->bucket[0] = (__u32)(hash >> 32) & nat_bucket_mask;
-	place->bucket[1] = (place->bucket[0] ^ place->tag * 0x5bd1e995) & nat_bucket_mask;
+	return (__u32)hash | !(__u32)hash;
 }
 
-struct nat_found {
-	struct nat_connection *nat; /* NULL: none */
-	__u32 id;
-	__u32 way; /* enum nat_way */
-};
-
-/* The connection that a packet belongs to. */
-static __always_inline struct nat_found nat_find(const struct nat_place *place, const struct packet *pkt)
+static __always_inline struct nat_bucket *nat_bucket(__u64 hash, __u32 half)
 {
-	for (int half = 0; half < 2; half++) {
-		__u32 index = place->bucket[half];
-		struct nat_bucket *bucket = bpf_map_lookup_elem(&nat_index, &index);
+	__u32 index = (__u32)(hash >> 32);
+
+	if (half)
+		index ^= nat_tag(hash) * 0x5bd1e995;
+	index &= nat_bucket_mask;
+	return bpf_map_lookup_elem(&nat_index, &index);
+}
+
+/* What a slot holds of a connection: its tag in the low half, as in struct nat_bucket. */
+static __always_inline __u64 nat_slot(__u64 hash, __u32 id, __u32 way)
+{
+	return (__u64)id << 33 | (__u64)way << 32 | nat_tag(hash);
+}
+
+#define NAT_FOUND 1 /* of what nat_find says; above it the way, and the id */
+
+/* The connection that a packet with this flow_hash belongs to: id << 2 | way << 1 | NAT_FOUND, or 0. */
+__noinline __u64 nat_find(const struct packet *pkt, __u64 hash)
+{
+	if (!pkt)
+		return 0;
+	for (__u32 half = 0; half < 2; half++) {
+		struct nat_bucket *bucket = nat_bucket(hash, half);
 
 		if (!bucket)
-			break;
+			return 0;
 		for (int at = 0; at < NAT_SLOTS; at++) {
 			__u64 slot = *(volatile __u64 *)&bucket->slot[at];
 
-			if ((__u32)slot != place->tag)
-				continue;
-			__u32 id = slot >> 33, way = slot >> 32 & 1;
-			struct nat_connection *nat = nat_connection(id);
-
-			if (nat && nat_is(nat, way, pkt))
-				return (struct nat_found){nat, id, way};
+			if ((__u32)slot == nat_tag(hash) && nat_is(slot >> 33, slot >> 32 & 1, pkt))
+				return slot >> 32 << 1 | NAT_FOUND;
 		}
 	}
-	return (struct nat_found){};
+	return 0;
 }
 
-static __always_inline __u64 nat_slot(const struct nat_place *place, __u32 id, __u32 way)
+/* Without a branch for each: the verifier would go all 256 ways. */
+static __always_inline __u64 nat_used_slots(const struct nat_bucket *bucket)
 {
-	return (__u64)id << 33 | (__u64)way << 32 | place->tag;
-}
+	__u64 count = 0;
 
-static __always_inline int nat_free_slots(const struct nat_bucket *bucket)
-{
-	int count = 0;
+	for (int at = 0; at < NAT_SLOTS; at++) {
+		__u64 slot = bucket->slot[at], negative = -slot;
 
-	for (int at = 0; at < NAT_SLOTS; at++)
-		count += !bucket->slot[at];
+		asm volatile("" : "+r"(negative)); /* or clang finds the branch in it */
+		count += (slot | negative) >> 63;
+	}
 	return count;
 }
 
-/* Into the emptier of its two buckets (Azar et al., "Balanced allocations", 1994); false: both are full. */
-static __always_inline bool nat_link(const struct nat_place *place, __u32 id, __u32 way)
+static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 value)
 {
-	__u64 value = nat_slot(place, id, way);
-	__u32 first = place->bucket[0], second = place->bucket[1];
-	struct nat_bucket *one = bpf_map_lookup_elem(&nat_index, &first);
-	struct nat_bucket *other = bpf_map_lookup_elem(&nat_index, &second);
-
-	if (!one || !other)
-		return false;
-	if (nat_free_slots(other) > nat_free_slots(one)) {
-		struct nat_bucket *swap = one;
-
-		one = other;
-		other = swap;
-	}
 	for (int at = 0; at < NAT_SLOTS; at++)
-		if (!one->slot[at] && !__sync_val_compare_and_swap(&one->slot[at], 0, value))
-			return true;
-	for (int at = 0; at < NAT_SLOTS; at++)
-		if (!other->slot[at] && !__sync_val_compare_and_swap(&other->slot[at], 0, value))
+		if (!bucket->slot[at] && !__sync_val_compare_and_swap(&bucket->slot[at], 0, value))
 			return true;
 	return false;
 }
 
-static __always_inline void nat_unlink(const struct nat_place *place, __u32 id, __u32 way)
+/* Into the emptier of its two buckets (Azar et al., "Balanced allocations", 1994); false: both are full. */
+__noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 {
-	__u64 value = nat_slot(place, id, way);
+	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
+	__u64 value = nat_slot(hash, id, way);
 
-	for (int half = 0; half < 2; half++) {
-		__u32 index = place->bucket[half];
-		struct nat_bucket *bucket = bpf_map_lookup_elem(&nat_index, &index);
+	if (!one || !other)
+		return false;
+	if (nat_used_slots(other) < nat_used_slots(one))
+		return nat_link_in(other, value) || nat_link_in(one, value);
+	return nat_link_in(one, value) || nat_link_in(other, value);
+}
+
+__noinline int nat_unlink(__u64 hash, __u32 id, __u32 way)
+{
+	__u64 value = nat_slot(hash, id, way);
+
+	for (__u32 half = 0; half < 2; half++) {
+		struct nat_bucket *bucket = nat_bucket(hash, half);
 
 		for (int at = 0; bucket && at < NAT_SLOTS; at++)
 			if (bucket->slot[at] == value)
 				__sync_val_compare_and_swap(&bucket->slot[at], value, 0);
 	}
+	return 0;
 }
 
-/* What the connection's packets look like this way, as far as flow_hash asks. */
-static __always_inline void nat_tuple(struct packet *pkt, const struct nat_connection *nat, __u32 way)
+/* flow_hash of the connection's packets this way. */
+__noinline __u64 nat_hash(__u32 id, __u32 way)
 {
+	struct nat_connection *nat = nat_connection(id);
+	struct packet pkt = {};
+
+	if (!nat)
+		return 0;
 	__u32 number = nat->service;
 	struct nat_service *service = bpf_map_lookup_elem(&nat_services, &number);
 
-	pkt->to.protocol = nat->protocol;
+	pkt.to.protocol = nat->protocol;
 	if (way == NAT_REPLY) {
-		pkt->to.family = nat->backend_family;
-		pkt->from_port = nat->backend_port;
-		pkt->to.port = nat->source_port;
-		pkt->from[0] = nat->backend_address[0];
-		pkt->from[1] = nat->backend_address[1];
-		pkt->to.address[0] = nat->source[0];
-		pkt->to.address[1] = nat->source[1];
-		return;
+		pkt.to.family = nat->backend_family;
+		pkt.from_port = nat->backend_port;
+		pkt.to.port = nat->source_port;
+		copy_address(pkt.from, nat->backend_address);
+		copy_address(pkt.to.address, nat->source);
+	} else {
+		pkt.to.family = nat->client_family;
+		pkt.from_port = nat->client_port;
+		pkt.to.port = nat->vip_port;
+		copy_address(pkt.from, nat->client);
+		copy_address(pkt.to.address, nat->service && service ? service->address : nat->backend_address);
 	}
-	pkt->to.family = nat->client_family;
-	pkt->from_port = nat->client_port;
-	pkt->to.port = nat->vip_port;
-	pkt->from[0] = nat->client[0];
-	pkt->from[1] = nat->client[1];
-	pkt->to.address[0] = nat->service && service ? service->address[0] : nat->backend_address[0];
-	pkt->to.address[1] = nat->service && service ? service->address[1] : nat->backend_address[1];
+	return flow_hash(&pkt);
 }
 
 /* Takes a connection out of the index. Nobody finds it any more; the sweep frees it once nobody is at it. */
-static __always_inline void nat_end(struct nat_connection *nat, __u32 id, __u32 ticks)
+__noinline int nat_end(__u32 id, __u32 ticks)
 {
-	struct packet pkt = {};
-	struct nat_place place;
+	struct nat_connection *nat = nat_connection(id);
 
-	for (__u32 way = 0; way < 2; way++) {
-		nat_tuple(&pkt, nat, way);
-		nat_place(&place, flow_hash(&pkt));
-		nat_unlink(&place, id, way);
-	}
+	if (!nat)
+		return 0;
+	nat_unlink(nat_hash(id, NAT_REQUEST), id, NAT_REQUEST);
+	nat_unlink(nat_hash(id, NAT_REPLY), id, NAT_REPLY);
 	nat->seen = ticks;
 	nat->state = NAT_GONE;
+	return 0;
 }
 
 #endif

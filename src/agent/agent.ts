@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { adoptLink, attach, isNative, openSwaps, restore, slowWarning } from '../dataplane/attach.js';
 import type { InterfaceConfig, XdpMode } from '../dataplane/dataplane.js';
 import { type NativeLink, type NativeMap, type NativeObject, native } from '../dataplane/native.js';
-import { type PinnedLink, pinMap } from '../dataplane/pins.js';
+import { type PinnedLink, pinOver } from '../dataplane/pins.js';
 import { FairleadError } from '../model/errors.js';
 import { MapShape } from './abi.gen.js';
 import { arpWarnings } from './arp.js';
@@ -68,7 +68,7 @@ export async function openAgent(config: AgentConfig): Promise<Agent> {
       await vips.undo();
       throw error;
     });
-    if (counted === null) pinMap(pins.map('agent_results'), results);
+    if (counted === null) pinOver(pins.map('agent_results'), results);
     return {
       interfaces,
       vips: { added: vips.added, removed: await vips.prune() },

@@ -15,7 +15,8 @@ function rateLimit(text: string): { packetsPerSecond: number; burst?: number } {
 }
 
 export const serviceOptions: readonly Option[] = [
-  new Option('--forwarding <how>', 'how packets reach a backend').choices(['ipip', 'gue', 'l2']),
+  new Option('--forwarding <how>', 'how packets reach a backend').choices(['ipip', 'gue', 'l2', 'nat']),
+  new Option('--snat <none|auto|address,...>', "with forwarding nat: what becomes of the client's address"),
   new Option('--affinity <what>', 'what keeps clients with a backend').choices(['flow', 'source', 'quic-cid']),
   new Option('--affinity-prefix <bits>', "with affinity source: bits of the client's address").argParser(
     (text: string) => integerOf(text, 1, 128),
@@ -44,8 +45,20 @@ async function prefixesOf(io: Io, given: unknown): Promise<string[] | undefined>
 
 /** The fields of a service that its options set. Throws 'invalid' for a file that cannot be read. */
 export async function serviceBody(options: Record<string, unknown>, io: Io): Promise<Record<string, unknown>> {
-  const { address, port, protocol, pool, forwarding, affinity, affinityPrefix, allow, deny, rateLimit, flowMemory } =
-    options;
+  const {
+    address,
+    port,
+    protocol,
+    pool,
+    forwarding,
+    affinity,
+    affinityPrefix,
+    allow,
+    deny,
+    rateLimit,
+    flowMemory,
+    snat,
+  } = options;
   const family = String(address).includes(':') ? 'ipv6' : 'ipv4';
   return {
     address,
@@ -59,12 +72,13 @@ export async function serviceBody(options: Record<string, unknown>, io: Io): Pro
     allow: await prefixesOf(io, allow),
     deny: await prefixesOf(io, deny),
     rateLimit,
+    snat: snat === undefined || snat === 'none' || snat === 'auto' ? snat : String(snat).split(','),
   };
 }
 
 /** What a service has beyond its row in the table: a line for each option that is not at its default. */
 export function serviceLines(service: ShownService): readonly string[] {
-  const { forwarding, affinity, affinityPrefix, address, flowMemory, allow, deny, rateLimit } = service;
+  const { forwarding, affinity, affinityPrefix, address, flowMemory, allow, deny, rateLimit, snat } = service;
   const bits = affinityPrefix?.[address.includes(':') ? 'ipv6' : 'ipv4'];
   const list = (prefixes: readonly string[] | undefined): string | false =>
     prefixes !== undefined &&
@@ -72,6 +86,7 @@ export function serviceLines(service: ShownService): readonly string[] {
     `${prefixes.slice(0, 3).join(', ')}${prefixes.length > 3 ? ` and ${prefixes.length - 3} more` : ''}`;
   const lines: [string, string | false | undefined][] = [
     ['Forwarding', forwarding !== 'ipip' && forwarding],
+    ['Source NAT', snat !== undefined && (typeof snat === 'string' ? snat : snat.join(', '))],
     ['Affinity', affinity !== 'flow' && `${affinity}${bits === undefined ? '' : ` /${bits}`}`],
     ['Flow memory', flowMemory === false && 'none: the ring alone decides'],
     ['Allow', list(allow)],

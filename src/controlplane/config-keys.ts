@@ -45,6 +45,18 @@ export const configKeys = {
   'tunnel.source': address('an IPv4 address', isIPv4),
   'tunnel.source6': address('an IPv6 address', (text) => isIPv6(text) && !text.includes('%')),
   'tunnel.mtu': range(1280, 9216, 1500),
+  'nat.connections': number('a power of two from 1024 to 4194304', 262_144, (count) => {
+    return count >= 1024 && count <= 4_194_304 && (count & (count - 1)) === 0;
+  }),
+  'nat.source': address('an IPv4 address', isIPv4), // of `snat: auto`; tunnel.source when left out
+  'nat.source6': address('an IPv6 address', (text) => isIPv6(text) && !text.includes('%')),
+  // Seconds without a packet after which a connection ends.
+  'nat.tcpNew': range(1, 3600, 60),
+  'nat.tcpEstablished': range(1, 2_592_000, 7440), // RFC 5382, REQ-5
+  'nat.tcpClosing': range(1, 3600, 240), // the same
+  'nat.tcpClosed': range(1, 3600, 10),
+  'nat.udpNew': range(1, 3600, 30),
+  'nat.udpEstablished': range(1, 86_400, 300), // RFC 4787, REQ-5
   bpffs: path('/sys/fs/bpf'),
 };
 

@@ -12,6 +12,15 @@ export interface Config {
   readonly api: { readonly socket: string; readonly listen: string | null }; // listen: 127.0.0.1:7080, [::1]:7080
   readonly flows: { readonly perCpu: number; readonly mode: 'all'; readonly newPerSecond: number };
   readonly tunnel: { readonly source: string | null; readonly source6: string | null; readonly mtu: number };
+  readonly nat: {
+    readonly connections: number;
+    readonly source: string | null; // of `snat: auto`
+    readonly source6: string | null;
+    /** Seconds without a packet after which a connection ends, by its state. */
+    readonly timeouts: Readonly<
+      Record<'tcpNew' | 'tcpEstablished' | 'tcpClosing' | 'tcpClosed' | 'udpNew' | 'udpEstablished', number>
+    >;
+  };
   readonly bpffs: string; // the pins go to <bpffs>/fairlead
 }
 
@@ -48,6 +57,19 @@ function assemble(values: ConfigValues): Config {
       newPerSecond: values['flows.newPerSecond'],
     },
     tunnel: { source: values['tunnel.source'], source6: values['tunnel.source6'], mtu: values['tunnel.mtu'] },
+    nat: {
+      connections: values['nat.connections'],
+      source: values['nat.source'] ?? values['tunnel.source'],
+      source6: values['nat.source6'] ?? values['tunnel.source6'],
+      timeouts: {
+        tcpNew: values['nat.tcpNew'],
+        tcpEstablished: values['nat.tcpEstablished'],
+        tcpClosing: values['nat.tcpClosing'],
+        tcpClosed: values['nat.tcpClosed'],
+        udpNew: values['nat.udpNew'],
+        udpEstablished: values['nat.udpEstablished'],
+      },
+    },
     bpffs: values.bpffs,
   };
 }

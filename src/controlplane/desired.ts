@@ -83,6 +83,7 @@ function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null): Back
     mtu: Math.min(hop?.mtu ?? 0, 0xffff),
     tagCount: hop?.tags.length ?? 0,
     tag: tagField(hop),
+    port: backend.port ?? 0,
   };
 }
 

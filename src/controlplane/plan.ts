@@ -36,6 +36,7 @@ const sameEntry = (a: Backend, b: Backend): boolean =>
   a.pool === b.pool &&
   a.interface === b.interface &&
   a.mtu === b.mtu &&
+  a.port === b.port &&
   a.tagCount === b.tagCount &&
   sameBytes(a.tag, b.tag) &&
   sameBytes(a.address, b.address) &&

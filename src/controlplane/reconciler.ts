@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Maps } from '../dataplane/maps.js';
+import type { NatTables } from '../dataplane/nat.js';
 import { writeVipFilter } from '../dataplane/services.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
 import { desired, type NextHops, nextDeadline, type RingCache } from './desired.js';
 import { readKernel } from './kernel-state.js';
+import { type NatSources, writeNat } from './nat.js';
 import type { NextHopResolver } from './next-hops.js';
 import {
   adoptNumbering,
@@ -59,14 +61,15 @@ export const limitsOf = (maps: Maps): Limits => ({
 });
 
 /**
- * `setFeatures` gives the packet path's programs what services want (Dataplane).
+ * `setFeatures` gives the packet path's programs what services want (Dataplane); `sources` are the node's for NAT.
  * Keeps the kernel equal to the store and to what is observed: on each change of either, and every 10 seconds. The same code at start and later; a round that finds no difference writes nothing.
  */
 export function startReconciler(
   maps: Maps,
   store: Store,
   resolver: NextHopResolver,
-  setFeatures: (features: number) => Promise<void>,
+  setFeatures: (features: number) => Promise<NatTables | null>,
+  sources: NatSources,
 ): Reconciler {
   const settings = openSettings(maps);
   const limits = limitsOf(maps);
@@ -125,7 +128,8 @@ export function startReconciler(
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
     const { changed: prepared, clean } = await settings.write(snapshot, given);
-    await setFeatures(featuresOf(snapshot));
+    const nat = await setFeatures(featuresOf(snapshot));
+    if (nat) writeNat(nat, snapshot, given, sources);
     await apply(maps, steps, places);
     const cleaned = await clean();
     const healed = writeVipFilter(

@@ -25,6 +25,7 @@ export function flagsOf(service: Service): number {
   return (
     (service.forwarding === 'gue' ? ServiceFlag.GUE : 0) |
     (service.forwarding === 'l2' ? ServiceFlag.L2 : 0) |
+    (service.forwarding === 'nat' ? ServiceFlag.NAT : 0) |
     (service.affinity === 'source' ? ServiceFlag.SOURCE : 0) |
     (service.affinity === 'quic-cid' ? ServiceFlag.QUIC : 0) |
     (service.flowMemory === false ? ServiceFlag.STATELESS : 0) |

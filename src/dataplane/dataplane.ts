@@ -3,12 +3,13 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { MapShape, Reason } from './abi.gen.js';
+import { MapShape, Reason, ServiceFlag } from './abi.gen.js';
 import { adoptLink, attach, isSame, openSwaps, restore, slowWarning } from './attach.js';
 import { type MapName, type Maps, mapsOf, openMaps } from './maps.js';
+import { hasNat, type NatConfig, type NatTables, natRoots, openNat } from './nat.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 import { findOlder } from './older.js';
-import { adoptMaps, linkPin, mapPin, type PinnedLink, pinMap, pinnedLinks, pinRoot, prepareBpffs } from './pins.js';
+import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
 
@@ -24,6 +25,7 @@ export interface DataplaneConfig extends ProgramConfig {
   readonly interfaces: readonly InterfaceConfig[];
   /** Where bpffs is, or is to be mounted; pins go below `fairlead/` there. */
   readonly bpffs: string;
+  readonly nat: NatConfig;
 }
 
 export interface AttachedInterface {
@@ -43,9 +45,10 @@ export interface Dataplane {
   readonly warnings: readonly string[];
   /**
    * Has every program do what these ServiceFlag bits ask for, beside what it does already: a new one takes the place of the old one
-   * without a gap. What no service wants any more goes at the next start.
+   * without a gap. What no service wants any more goes at the next start. With ServiceFlag.NAT, and where an earlier daemon left it, tc_nat
+   * runs beside; its tables, or null without.
    */
-  setFeatures(features: number): Promise<void>;
+  setFeatures(features: number): Promise<NatTables | null>;
   /** Drops the handles; programs and maps stay, pinned. */
   close(): void;
 }
@@ -110,7 +113,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
     }
     for (const name of Object.keys(MapShape) as MapName[]) {
       const pin = mapPin(config.bpffs, name);
-      if (!adopted[name] || !existsSync(pin)) pinMap(pin, maps[name]);
+      if (!adopted[name] || !existsSync(pin)) pinOver(pin, maps[name]);
     }
     const interfaces: AttachedInterface[] = [];
     const swaps = openSwaps();
@@ -128,12 +131,22 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
     swaps.done();
     older?.remove();
     const open = openMaps(maps, objectAt(objects, 0).program('flow_clock'));
+    const swapFeatures = featureSwaps(config, interfaces, open);
+    let nat: NatTables | null = null;
     return {
       maps: open,
       interfaces,
       warnings,
-      setFeatures: featureSwaps(config, interfaces, open),
-      close: () => open.close(),
+      setFeatures: async (features) => {
+        if (nat === null && ((features & ServiceFlag.NAT) !== 0 || hasNat(config.bpffs)))
+          nat = await openNat(config.nat, config, open);
+        await swapFeatures(features);
+        return nat;
+      },
+      close: () => {
+        nat?.close();
+        open.close();
+      },
     };
   } finally {
     for (const { link } of links) link.close();
@@ -147,7 +160,7 @@ function featureSwaps(
   config: DataplaneConfig,
   interfaces: readonly AttachedInterface[],
   { handle }: Maps,
-): Dataplane['setFeatures'] {
+): (features: number) => Promise<void> {
   let loaded = config.features;
   return async (features) => {
     if ((features & ~loaded) === 0) return;
@@ -190,16 +203,17 @@ const programOf = (objects: readonly NativeObject[], at: number): NativeProgram 
 export function detachAll(bpffs: string): string[] {
   const root = join(bpffs, 'fairlead');
   const removed: string[] = [];
-  for (const version of existsSync(root) ? readdirSync(root) : []) {
-    const links = join(root, version, 'links');
-    for (const pin of existsSync(links) ? readdirSync(links) : []) {
-      const link = native.openLink(join(links, pin));
-      link.detach();
-      link.close();
-      removed.push(`program taken off: ${pin.replace(/^\d+-(native|generic)-/, '').replaceAll(':', '.')}`);
+  for (const pins of existsSync(root) ? readdirSync(root).map((version) => join(root, version)) : []) {
+    for (const part of [pins, ...natRoots(pins)]) {
+      const links = join(part, 'links');
+      for (const pin of existsSync(links) ? readdirSync(links) : []) {
+        const link = native.openLink(join(links, pin));
+        link.detach();
+        link.close();
+        removed.push(`program taken off: ${pin.replace(/^\d+-(native|generic)-/, '').replaceAll(':', '.')}`);
+      }
+      removed.push(`tables dropped: ${readdirSync(join(part, 'maps')).join(', ')}`);
     }
-    const maps = join(root, version, 'maps');
-    removed.push(`tables dropped: ${readdirSync(maps).join(', ')}`);
   }
   rmSync(root, { recursive: true, force: true });
   return removed;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Abi, MapShape } from './abi.gen.js';
 import type { DataplaneConfig, XdpMode } from './dataplane.js';
 import { type MapName, mapEntries } from './maps.js';
-import { type NativeMap, native } from './native.js';
+import { type NativeLink, type NativeMap, native } from './native.js';
 import type { Older } from './older.js';
 
 /** The directory of this ABI version's pins. */
@@ -58,11 +58,11 @@ export function adoptMaps(
   return adopted;
 }
 
-/** Pins a new map over an old pin without a moment in which there is none. */
-export function pinMap(path: string, map: NativeMap): void {
+/** Pins a new map or link over an old pin without a moment in which there is none. */
+export function pinOver(path: string, object: NativeMap | NativeLink): void {
   const fresh = `${path}_new`;
   rmSync(fresh, { force: true });
-  map.pin(fresh);
+  object.pin(fresh);
   renameSync(fresh, path);
 }
 

@@ -40,6 +40,30 @@ const derivedKey = (use: string, ringKey: Uint8Array): Uint8Array =>
 /** 16 bytes: what agents on the backends know lists of owners by. Derived, so that a backend cannot aim at rows of the ring. */
 export const agentKey = (ringKey: Uint8Array): Uint8Array => derivedKey('second chance', ringKey);
 
+/** Tells an object of the packet path, before it is loaded, what config.h declares. */
+export function setConstants(object: NativeObject, config: ProgramConfig, interfaceSlot: number): void {
+  // Not secret from the cluster, only from the outside, and must outlive a reload: the flow table is placed by it.
+  const indexKey = derivedKey('flow table index', config.ringKey);
+  set(object, Config.interfaceSlot, interfaceSlot);
+  set(object, Config.flowBucketMask, config.flowsPerCpu / FlowLimit.WAYS - 1);
+  const windowNs = 2 ** BudgetLimit.WINDOW_SHIFT * native.tickNs();
+  const perWindow = (perSecond: number): number => Math.max(1, Math.round((perSecond * windowNs) / 1e9));
+  set(object, Config.features, config.features);
+  set(object, Config.flowBudgetPerWindow, perWindow(config.newFlowsPerSecond));
+  set(object, Config.icmpBudgetPerWindow, perWindow(config.icmpPerSecond ?? ICMP_PER_SECOND));
+  set(object, Config.cpuCount, native.possibleCpus());
+  set(object, Config.indexKey, indexKey);
+  set(object, Config.ringKey, config.ringKey);
+  set(object, Config.agentKey, agentKey(config.ringKey));
+  set(
+    object,
+    Config.tunnelSource,
+    new DataView(config.tunnelSource.buffer, config.tunnelSource.byteOffset).getUint32(0),
+  );
+  set(object, Config.tunnelSource6, config.tunnelSource6);
+  set(object, Config.tunnelMtu, config.tunnelMtu);
+}
+
 /**
  * Loads xdp_lb for the interface in `interfaceSlot` (its row in `outcomes`), with `reuse` in place of new maps.
  * Rejects with the addon's error; see NativeFailure.
@@ -57,26 +81,7 @@ export async function loadXdpLb(
       const existing = reuse[name];
       if (existing) object.reuseMap(name, existing);
     }
-    // Not secret from the cluster, only from the outside, and must outlive a reload: the flow table is placed by it.
-    const indexKey = derivedKey('flow table index', config.ringKey);
-    set(object, Config.interfaceSlot, interfaceSlot);
-    set(object, Config.flowBucketMask, config.flowsPerCpu / FlowLimit.WAYS - 1);
-    const windowNs = 2 ** BudgetLimit.WINDOW_SHIFT * native.tickNs();
-    const perWindow = (perSecond: number): number => Math.max(1, Math.round((perSecond * windowNs) / 1e9));
-    set(object, Config.features, config.features);
-    set(object, Config.flowBudgetPerWindow, perWindow(config.newFlowsPerSecond));
-    set(object, Config.icmpBudgetPerWindow, perWindow(config.icmpPerSecond ?? ICMP_PER_SECOND));
-    set(object, Config.cpuCount, native.possibleCpus());
-    set(object, Config.indexKey, indexKey);
-    set(object, Config.ringKey, config.ringKey);
-    set(object, Config.agentKey, agentKey(config.ringKey));
-    set(
-      object,
-      Config.tunnelSource,
-      new DataView(config.tunnelSource.buffer, config.tunnelSource.byteOffset).getUint32(0),
-    );
-    set(object, Config.tunnelSource6, config.tunnelSource6);
-    set(object, Config.tunnelMtu, config.tunnelMtu);
+    setConstants(object, config, interfaceSlot);
     await object.load();
     return object;
   } catch (error) {

@@ -57,7 +57,15 @@ export async function selfTest(config: ProgramConfig, load: typeof loadXdpLb = l
       nextHopMac: Uint8Array.from(NEXT_HOP),
       sourceMac: Uint8Array.from(OWN),
       flags: BackendFlag.VALID,
-      ...{ slot: 1, interface: native.interfaceIndex('lo'), pool: 1, mtu: 1500, tagCount: 0, tag: new Uint8Array(8) },
+      ...{
+        slot: 1,
+        interface: native.interfaceIndex('lo'),
+        pool: 1,
+        mtu: 1500,
+        port: 0,
+        tagCount: 0,
+        tag: new Uint8Array(8),
+      },
     });
     writeRingRows(maps, 0, stableRows(new Uint16Array(251).fill(1)));
     writeRingRef(maps, 1, { start: 0, rows: 251, generation: 1 });

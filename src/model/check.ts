@@ -93,6 +93,10 @@ function explain(schema: TSchema, input: unknown, errors: readonly TLocalizedVal
         return one(`${short(value)} is out of range; use ${limit('minimum')} to ${limit('maximum')}`);
       case 'format':
         return one(formats.get(error.params.format)?.(String(value)) ?? error.message);
+      case 'anyOf': // what its branches say is reported, too
+        return one(
+          `got ${kindOf(value)}; wanted ${limit('description') ?? at(schema, error.schemaPath.replace(/\/anyOf$/, '/description'))}`,
+        );
       case 'pattern':
         return one(`${short(value)} is not ${limit('description') ?? `of the form ${error.params.pattern}`}`);
       default:

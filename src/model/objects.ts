@@ -7,6 +7,8 @@ export type BackendState = 'active' | 'drain' | 'disabled';
 export interface Backend {
   readonly name: string;
   readonly address: string;
+  /** Where it listens, for services with forwarding 'nat'. Default: the service's port. */
+  readonly port?: number;
   readonly weight: number;
   readonly state: BackendState;
   /** With state 'drain', written by the drain verb. From `deadline` on it takes nothing any more. RFC 3339, UTC. */
@@ -78,6 +80,8 @@ export interface Service {
   readonly deny?: readonly string[];
   /** Per source. */
   readonly rateLimit?: RateLimit;
+  /** With forwarding 'nat'. Default: auto. */
+  readonly snat?: SourceNat;
 }
 
 export interface RateLimit {
@@ -85,7 +89,10 @@ export interface RateLimit {
   readonly burst: number;
 }
 
-export type Forwarding = 'ipip' | 'gue' | 'l2';
+export type Forwarding = 'ipip' | 'gue' | 'l2' | 'nat';
+
+/** What becomes of a client's address on the way to a backend: it stays, or is one of the node's, or one of these. */
+export type SourceNat = 'none' | 'auto' | readonly string[];
 export type Affinity = 'flow' | 'source' | 'quic-cid';
 
 /** An object as the store holds it; `revision` is the store revision of its last change and the object's ETag. */

@@ -24,6 +24,8 @@ export const Name = Type.String({
 const AddressText = Type.String({ format: 'unicast-address', description: 'an IPv4 or IPv6 unicast address' });
 
 const RATE_MAX = 10_000_000;
+/** Addresses of one pool (NAT_POOL_SIZE). */
+const SNAT_MAX = 16;
 
 const PREFIXES_MAX = 100_000;
 /** Nobody reads more. */
@@ -57,6 +59,13 @@ export const BackendBody = Type.Object(
   {
     name: Name,
     address: AddressText,
+    port: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 65535,
+        description: "with forwarding nat: where it listens; the service's port when left out",
+      }),
+    ),
     weight: Type.Optional(Type.Integer({ minimum: 0, maximum: 256, default: 100, description: '0 takes no new flow' })),
     state: Type.Optional(Type.Enum(['active', 'drain', 'disabled'], { default: 'active' })),
     drain: Type.Optional(
@@ -114,7 +123,7 @@ export const ServiceBody = Type.Object(
     port: Type.Integer({ minimum: 0, maximum: 65535, description: '0: every port without a service of its own' }),
     protocol: Type.Enum(['tcp', 'udp']),
     pool: Name,
-    forwarding: Type.Optional(Type.Enum(['ipip', 'gue', 'l2'], { default: 'ipip' })),
+    forwarding: Type.Optional(Type.Enum(['ipip', 'gue', 'l2', 'nat'], { default: 'ipip' })),
     affinity: Type.Optional(Type.Enum(['flow', 'source', 'quic-cid'], { default: 'flow' })),
     affinityPrefix: Type.Optional(
       Type.Object(
@@ -141,6 +150,11 @@ export const ServiceBody = Type.Object(
         { ...closed, description: 'per source address' },
       ),
     ),
+    snat: Type.Optional(
+      Type.Union([Type.Enum(['none', 'auto']), Type.Array(AddressText, { minItems: 1, maxItems: SNAT_MAX })], {
+        description: `"none", "auto" or 1 to ${SNAT_MAX} addresses`,
+      }),
+    ),
   },
   closed,
 );
@@ -152,7 +166,7 @@ const checkBackend = reader<Backend>(BackendBody);
 /** Reads a service document: defaults filled in, address canonical, every wrong field named. */
 export function readService(input: unknown): Reading<Service> {
   const { draft, fields } = checkService(input);
-  const { rateLimit, allow, deny, ...rest } = canonical(draft);
+  const { rateLimit, allow, deny, snat, ...rest } = canonical(draft);
   const wrong: FieldError[] = [];
   const prefixesOf = (field: string, list: readonly (string | undefined)[]) =>
     canonicalPrefixes(list, (at, detail) => wrong.push({ pointer: `/${field}/${at}`, detail }) < PROBLEMS_MAX);
@@ -162,6 +176,9 @@ export function readService(input: unknown): Reading<Service> {
       ...(allow && { allow: prefixesOf('allow', allow) }),
       ...(deny && { deny: prefixesOf('deny', deny) }),
       ...(rateLimit && { rateLimit: withBurst(rateLimit) }),
+      ...(snat && {
+        snat: typeof snat === 'string' ? snat : snat.flatMap((each) => (each ? parseAddress(each).text : [])),
+      }),
     },
     fields: [...fields, ...wrong],
   };

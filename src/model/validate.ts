@@ -33,7 +33,7 @@ export function serviceProblems(snapshot: Snapshot, draft: Draft<Service>): Prob
       break;
     }
   }
-  invalid.push(...optionProblems(draft));
+  invalid.push(...optionProblems(draft), ...familyProblem(snapshot, draft));
   if (address !== undefined && port !== undefined && protocol !== undefined) {
     for (const { value: other } of snapshot.services.values()) {
       if (other.name === name || other.address !== address || other.port !== port || other.protocol !== protocol)
@@ -48,8 +48,9 @@ export function serviceProblems(snapshot: Snapshot, draft: Draft<Service>): Prob
 }
 
 /** What does not go together within a service. */
-function optionProblems({ address, protocol, affinity, affinityPrefix, allow, deny }: Draft<Service>): FieldError[] {
-  const found: FieldError[] = [];
+function optionProblems(draft: Draft<Service>): FieldError[] {
+  const { address, protocol, affinity, affinityPrefix, allow, deny } = draft;
+  const found = natProblems(draft);
   if (affinity === 'quic-cid' && protocol === 'tcp')
     found.push({ pointer: '/affinity', detail: 'quic-cid is for protocol udp' });
   if (affinityPrefix !== undefined && affinity !== undefined && affinity !== 'source')
@@ -68,6 +69,39 @@ function optionProblems({ address, protocol, affinity, affinityPrefix, allow, de
     }
   }
   return found;
+}
+
+/** What only NAT has, and what it has not. */
+function natProblems({ address, forwarding, snat, affinity, flowMemory }: Draft<Service>): FieldError[] {
+  if (forwarding === undefined) return [];
+  const found: FieldError[] = [];
+  const wrong = (field: string, detail: string) => found.push({ pointer: `/${field}`, detail });
+  if (forwarding !== 'nat') {
+    if (snat !== undefined) wrong('snat', `is for forwarding nat, the service has "${forwarding}"`);
+    return found;
+  }
+  if (affinity === 'quic-cid') wrong('affinity', 'quic-cid is not for forwarding nat');
+  if (flowMemory === false) wrong('flowMemory', 'forwarding nat remembers every connection');
+  if (address === undefined || !Array.isArray(snat)) return found;
+  const seen = new Set<string>();
+  for (const [at, each] of snat.entries()) {
+    if (familyOf(each) !== familyOf(address))
+      wrong(`snat/${at}`, `${each} is IPv${familyOf(each)}, the service is IPv${familyOf(address)}`);
+    else if (seen.has(each)) wrong(`snat/${at}`, `${each} is in the list already`);
+    seen.add(each);
+  }
+  return found;
+}
+
+/** NAT does not translate between families yet: the first member of another one. */
+function familyProblem(snapshot: Snapshot, { address, forwarding, pool }: Draft<Service>): FieldError[] {
+  if (forwarding !== 'nat' || address === undefined) return [];
+  const other = snapshot.pools
+    .get(pool ?? '')
+    ?.value.backends.find((each) => familyOf(each.address) !== familyOf(address));
+  if (!other) return [];
+  const detail = `backend "${other.name}" is IPv${familyOf(other.address)}, the service is IPv${familyOf(address)}; forwarding nat does not translate between them yet`;
+  return [{ pointer: '/forwarding', detail }];
 }
 
 /** Server IDs of a pool: one length for each config, and no ID twice. */

@@ -52,6 +52,7 @@ export function putBackend(maps: Maps, backend: ModelBackend): void {
     interface: backend.sameInterface ? native.interfaceIndex('lo') : OTHER_INTERFACE,
     pool: backend.pool,
     mtu: backend.mtu,
+    port: 0,
     tagCount: backend.tags.length / 4,
     tag,
   });

@@ -80,6 +80,7 @@ export async function openPacketPath(
         mtu: more.mtu ?? 1500,
         tagCount: (more.tags?.length ?? 0) / 4,
         tag: Uint8Array.from({ length: 8 }, (_, at) => more.tags?.[at] ?? 0),
+        port: 0,
       });
     },
     ring: (pool, start, owners) => rows(pool, start, stableRows(owners)),

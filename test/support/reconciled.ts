@@ -67,12 +67,12 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     },
     close: () => undefined,
   };
-  let reconciler = startReconciler(maps, store, resolver, async () => undefined);
+  let reconciler = startReconciler(maps, store, resolver, async () => null, { source: null, source6: null });
   const interfaces = [{ name: 'lo', slot: 0, mode: 'native', program: 'xdp_lb', tag: '', start: 'attached' }] as const;
   const factsOf = (): NodeFacts =>
     nodeFacts(
       { name: 'edge-1', version: '1.2.3', startedAt: new Date(0) },
-      { maps, interfaces, warnings: [], setFeatures: async () => undefined, close },
+      { maps, interfaces, warnings: [], setFeatures: async () => null, close },
       reconciler,
       store,
     );
@@ -103,7 +103,7 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     },
     async restart() {
       await reconciler.close();
-      reconciler = startReconciler(maps, store, resolver, async () => undefined);
+      reconciler = startReconciler(maps, store, resolver, async () => null, { source: null, source6: null });
       facts = factsOf();
       await reconciler.applied(store.read().revision, ROUND_MS);
     },
