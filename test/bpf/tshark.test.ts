@@ -25,14 +25,16 @@ interface Seen {
   readonly out: Reading;
 }
 
+const HEADERS = /^(ip|ipv6(\..*)?|tcp|udp|icmp|icmpv6)$/;
+
 /**
- * What a packet consists of from its outer IP header on. Not the payload, which tshark shows only once for a segment; and of GUE,
- * read by its dissector of IP, only the family inside.
+ * The headers of a packet from its outer IP header on. Not the payload, random bytes that some dissector may think to know; and of GUE,
+ * read by the dissector of IP, only the family inside.
  */
 const layers = (reading: Reading): string =>
   (reading['frame.protocols'][0] ?? '')
     .split(':')
-    .filter((name) => !['eth', 'ethertype', 'vlan', 'ieee8021ad', 'data'].includes(name))
+    .filter((name) => HEADERS.test(name))
     .join(' ')
     .replaceAll('udp ip ipv6', 'udp ipv6');
 
