@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * NAT at TC, where GRO's super-packets are still whole: services with SERVICE_NAT, on ingress (tc_nat), and private
- * sources on their way out, on egress (tc_nat_out). docs/nat.md tells it in prose.
+ * NAT at TC, where GRO's super-packets are still whole: services with SERVICE_NAT, on ingress (tc_nat), and
+ * private sources on their way out, on egress (tc_nat_out). docs/nat.md tells it in prose.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -85,8 +85,9 @@ static __always_inline void note_router(struct nat_connection *nat, struct __sk_
 }
 
 /* A request to its backend. */
-static __always_inline int forward(struct __sk_buff *skb, const struct packet *pkt, struct nat_connection *nat,
-				   const struct service *service, bool begins, __u32 ticks)
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *pkt,
+				   struct nat_connection *nat, const struct service *service, bool begins,
+				   __u32 ticks)
 {
 	const struct backend *to = taking(nat->backend);
 	struct nat_end from, end;
@@ -113,8 +114,8 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 }
 
 /* A reply to its client; of an egress connection up to the stack, which knows the way. */
-static __always_inline int give_back(struct __sk_buff *skb, const struct packet *pkt, struct nat_connection *nat,
-				     __u32 ticks)
+static __always_inline int give_back(struct __sk_buff *skb, const struct packet *pkt,
+				     struct nat_connection *nat, __u32 ticks)
 {
 	struct nat_end from, to;
 
@@ -148,7 +149,8 @@ int tc_nat(struct __sk_buff *skb)
 	bool syn = pkt.tcp_flags & TCP_SYN, tcp = pkt.to.protocol == IPPROTO_TCP;
 
 	if (nat) {
-		/* On ports used again: another connection. And datagrams whose backend has gone find another one. */
+		/* On ports used again: another connection. And datagrams whose backend has gone find another
+		 * one. */
 		if (!(syn && nat->state >= NAT_CLOSING) && (tcp || taking(nat->backend)))
 			return forward(skb, &pkt, nat, &service, false, ticks);
 		nat_end(found >> 2, ticks);

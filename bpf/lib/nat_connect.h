@@ -17,7 +17,8 @@ static __always_inline void nat_count(__u32 service, enum nat_outcome outcome)
 		counts[at]++;
 }
 
-/* What of TCP's states matters for how long a connection is kept (RFC 9293; timeouts as RFC 5382 wants them). */
+/* What of TCP's states matters for how long a connection is kept (RFC 9293; timeouts as RFC 5382 wants them).
+ */
 static __always_inline void nat_follow(struct nat_connection *nat, __u32 way, const struct packet *pkt)
 {
 	if (pkt->to.protocol != IPPROTO_TCP) {

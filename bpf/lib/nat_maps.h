@@ -23,7 +23,8 @@ struct {
 	__uint(max_entries, 1);
 } nat_connections SEC(".maps");
 
-/* By service number. Written by the reconciler (mmap) before the service; read per reply and when a connection begins. */
+/* By service number. Written by the reconciler (mmap) before the service; read per reply and when a
+ * connection begins. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -32,7 +33,8 @@ struct {
 	__uint(max_entries, 4096);
 } nat_services SEC(".maps");
 
-/* Address pools, and in 0 the ids of ended connections. Written by the reconciler (mmap) and when ports are taken and put back. */
+/* Address pools, and in 0 the ids of ended connections. Written by the reconciler (mmap) and when ports are
+ * taken and put back. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -50,7 +52,8 @@ struct {
 	__uint(max_entries, 1);
 } nat_ring SEC(".maps");
 
-/* Ticks without a packet after which a connection ends, by state; TCP, then all others. Written by user space (mmap). */
+/* Ticks without a packet after which a connection ends, by state; TCP, then all others. Written by user space
+ * (mmap). */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

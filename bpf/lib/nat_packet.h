@@ -14,8 +14,8 @@
 #define NAT_HEADERS (sizeof(struct ethhdr) + 60 + TCP_HEADER_MIN)
 
 /*
- * Fills `pkt` as parse() does, with the same reasons, of a packet that is whole TCP or UDP right behind its IP header;
- * REASON_NOT_OURS for what is not for this program to look at.
+ * Fills `pkt` as parse() does, with the same reasons, of a packet that is whole TCP or UDP right behind its
+ * IP header; REASON_NOT_OURS for what is not for this program to look at.
  */
 static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -63,8 +63,8 @@ static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packe
 	pkt->size = skb->len - sizeof(struct ethhdr);
 	if (pkt->size < pkt->l4_offset)
 		return REASON_MALFORMED;
-	enum reason reason =
-		parse_transport(pkt, l3 + (pkt->l4_offset & 0x3f), end, pkt->size - pkt->l4_offset, protocol, true);
+	enum reason reason = parse_transport(pkt, l3 + (pkt->l4_offset & 0x3f), end,
+					     pkt->size - pkt->l4_offset, protocol, true);
 	return reason == REASON_COUNT ? REASON_NOT_OURS : reason;
 }
 
@@ -80,17 +80,19 @@ static __always_inline __u32 sum_four(const __be64 *a, const __be64 *b)
 }
 
 /*
- * Gives the packet other ends, of the family it has. Checksums: by the difference, so that a wrong one stays wrong;
- * with one that the NIC is to finish only the pseudo header's part counts, which the flags tell the kernel.
+ * Gives the packet other ends, of the family it has. Checksums: by the difference, so that a wrong one stays
+ * wrong; with one that the NIC is to finish only the pseudo header's part counts, which the flags tell the
+ * kernel.
  */
-static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct packet *pkt, const struct nat_end *from,
-					const struct nat_end *to)
+static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct packet *pkt,
+					const struct nat_end *from, const struct nat_end *to)
 {
 	__u32 l3 = sizeof(struct ethhdr), l4 = l3 + (pkt->l4_offset & 0x3f);
 	__u32 flags = pkt->to.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 	__u32 check = l4 + (pkt->to.protocol == IPPROTO_UDP ? UDP_CHECK : TCP_CHECK);
 	/* Sums of 16-bit words, in 32 bits: what the checksum helpers take as a difference. */
-	__u32 old = fold_once(sum_four(pkt->from, pkt->to.address)), new = fold_once(sum_four(from->address, to->address));
+	__u32 old = fold_once(sum_four(pkt->from, pkt->to.address)),
+	      new = fold_once(sum_four(from->address, to->address));
 	__u32 addresses = new + (__u16)~fold_once(old), ports = from->port + to->port;
 	__u32 port_change = ports + (__u16)~fold_once(pkt->from_port + pkt->to.port);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Ends connections that were silent for too long, and frees what has ended: by a timer in the kernel, so also while no daemon is there. */
+/* Ends connections that were silent for too long, and frees what has ended: by a timer in the kernel, so also
+ * while no daemon is there. */
 #ifndef FAIRLEAD_NAT_SWEEP_H
 #define FAIRLEAD_NAT_SWEEP_H
 
@@ -7,7 +8,8 @@
 
 #define SWEEP_PERIOD_NS 50000000
 #define SWEEP_RECORDS 16384 /* of one turn: a million in 3 s */
-#define SWEEP_GRACE_SHIFT 5 /* 2^5 ticks, at HZ=250 128 ms: by then no packet is at a connection that has ended */
+#define SWEEP_GRACE_SHIFT                                                                                    \
+	5 /* 2^5 ticks, at HZ=250 128 ms: by then no packet is at a connection that has ended */
 #define CLOCK_MONOTONIC 1
 
 static __always_inline __u32 nat_timeout(const struct nat_connection *nat)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The connections of NAT: ids, the index that finds one by its packets' tuple in either direction, and what they take
- * from the pools. Shared by all CPUs without a lock: what two of them may want is taken by compare-and-swap.
+ * The connections of NAT: ids, the index that finds one by its packets' tuple in either direction, and what
+ * they take from the pools. Shared by all CPUs without a lock: what two of them may want is taken by
+ * compare-and-swap.
  */
 #ifndef FAIRLEAD_NAT_TABLE_H
 #define FAIRLEAD_NAT_TABLE_H
@@ -39,7 +40,8 @@ static __always_inline __u32 nat_take(__u32 pool)
 
 		if (!entry)
 			return NAT_NONE;
-		/* Nobody overwrites it before it is taken: a pool has no more entries than its queue has room for. */
+		/* Nobody overwrites it before it is taken: a pool has no more entries than its queue has room
+		 * for. */
 		__u32 value = *(volatile __u32 *)entry;
 
 		if (__sync_val_compare_and_swap(&from->head, head, head + 1) == head)
@@ -79,7 +81,8 @@ static __always_inline __u32 nat_id_take(void)
 }
 
 /*
- * From here on functions of their own, with plain arguments, are verified once and not once for each way to them.
+ * From here on functions of their own, with plain arguments, are verified once and not once for each way to
+ * them.
  *
  * Whether the connection's packets that go this way look so.
  */
@@ -87,7 +90,8 @@ __noinline int nat_is(__u32 id, __u32 way, const struct packet *pkt)
 {
 	struct nat_connection *nat = nat_connection(id);
 
-	if (!nat || !pkt || nat->protocol != pkt->to.protocol || nat->state == NAT_FREE || nat->state == NAT_GONE)
+	if (!nat || !pkt || nat->protocol != pkt->to.protocol || nat->state == NAT_FREE ||
+	    nat->state == NAT_GONE)
 		return false;
 	if (way == NAT_REPLY)
 		return nat->backend_family == pkt->to.family && nat->backend_port == pkt->from_port &&
@@ -95,8 +99,7 @@ __noinline int nat_is(__u32 id, __u32 way, const struct packet *pkt)
 		       nat->backend_address[1] == pkt->from[1] && nat->source[0] == pkt->to.address[0] &&
 		       nat->source[1] == pkt->to.address[1];
 	if (nat->client_family != pkt->to.family || nat->client_port != pkt->from_port ||
-	    nat->vip_port != pkt->to.port || nat->client[0] != pkt->from[0] ||
-	    nat->client[1] != pkt->from[1])
+	    nat->vip_port != pkt->to.port || nat->client[0] != pkt->from[0] || nat->client[1] != pkt->from[1])
 		return false;
 	if (!nat->service)
 		return nat->backend_address[0] == pkt->to.address[0] &&
@@ -224,7 +227,8 @@ __noinline __u64 nat_hash(__u32 id, __u32 way)
 		pkt.from_port = nat->client_port;
 		pkt.to.port = nat->vip_port;
 		copy_address(pkt.from, nat->client);
-		copy_address(pkt.to.address, nat->service && service ? service->address : nat->backend_address);
+		copy_address(pkt.to.address,
+			     nat->service && service ? service->address : nat->backend_address);
 	}
 	return flow_hash(&pkt);
 }

@@ -9,8 +9,8 @@
 enum nat_abi { NAT_ABI_VERSION = 1 };
 
 enum nat_limit {
-	NAT_SLOTS = 8,	   /* of an index bucket: a cache line */
-	NAT_POOLS = 256,   /* of addresses to translate sources to; 0: of connection ids, see nat_ring */
+	NAT_SLOTS = 8,	    /* of an index bucket: a cache line */
+	NAT_POOLS = 256,    /* of addresses to translate sources to; 0: of connection ids, see nat_ring */
 	NAT_POOL_SIZE = 16, /* addresses of a pool */
 };
 
@@ -28,8 +28,9 @@ enum nat_state {
 };
 
 /*
- * Where a connection is, by the tag of its tuple in either direction. A tuple has two buckets, by its hash; a slot is
- * {tag, connection << 1 | way} as one u64, so that it is written and taken by compare-and-swap; 0: free.
+ * Where a connection is, by the tag of its tuple in either direction. A tuple has two buckets, by its hash; a
+ * slot is {tag, connection << 1 | way} as one u64, so that it is written and taken by compare-and-swap; 0:
+ * free.
  */
 struct nat_bucket {
 	__u64 slot[NAT_SLOTS];
@@ -47,20 +48,20 @@ struct nat_connection {
 	__u8 protocol;
 	__u8 client_family;
 	__u8 backend_family;
-	__u8 state;	  /* enum nat_state */
-	__u32 seen;	  /* ticks, low half, of the last packet */
-	__u32 interface;  /* where requests come from: replies leave there */
+	__u8 state;	    /* enum nat_state */
+	__u32 seen;	    /* ticks, low half, of the last packet */
+	__u32 interface;    /* where requests come from: replies leave there */
 	__u8 router_mac[6]; /* of requests' sender */
 	__u8 own_mac[6];
 	__u16 pool; /* that source and source_port are from, 0: they are the client's own */
 	__u8 fins;  /* 1 << enum nat_way */
 	__u8 pad;
-	__u64 bytes[2];	      /* IP bytes by enum nat_way, as they came */
-	__u32 packets[2];     /* by enum nat_way, low halves */
-	__be64 client[2];     /* as in service_key */
+	__u64 bytes[2];	  /* IP bytes by enum nat_way, as they came */
+	__u32 packets[2]; /* by enum nat_way, low halves */
+	__be64 client[2]; /* as in service_key */
 	__be64 backend_address[2];
-	__be64 source[2];     /* what the client's address is to the backend */
-	__u32 begun;	      /* ticks, low half */
+	__be64 source[2];      /* what the client's address is to the backend */
+	__u32 begun;	       /* ticks, low half */
 	__u32 handshake_us[2]; /* TCP: SYN to SYN-ACK, SYN-ACK to ACK; 0: not seen */
 	__u16 packets_high[2];
 };
@@ -73,8 +74,9 @@ struct nat_service {
 } __attribute__((aligned(8)));
 
 /*
- * A queue of u32 in nat_ring: `mask` + 1 entries from `start` on, a power of two. Taken by compare-and-swap of `head`,
- * put back by the sweep alone. Pool 0 holds ids of connections that have been used; others address << 16 | port.
+ * A queue of u32 in nat_ring: `mask` + 1 entries from `start` on, a power of two. Taken by compare-and-swap
+ * of `head`, put back by the sweep alone. Pool 0 holds ids of connections that have been used; others address
+ * << 16 | port.
  */
 struct nat_pool {
 	__u64 head;
@@ -94,16 +96,16 @@ struct nat_counts {
 
 /* NAT's own, beside enum reason; by service (0: egress), in nat_outcomes. */
 enum nat_outcome {
-	NAT_OUTCOME_FORWARDED, /* to a backend, or to the remote end */
-	NAT_OUTCOME_RETURNED,  /* a reply, to the client */
-	NAT_OUTCOME_BEGUN,     /* connections; their first packets are forwarded, too */
-	NAT_OUTCOME_FULL,      /* DROP: no room for another connection */
-	NAT_OUTCOME_PORTS,     /* DROP: the pool has no port left */
-	NAT_OUTCOME_BUDGET,    /* DROP: the service's new-flow budget is used up */
-	NAT_OUTCOME_UNKNOWN,   /* DROP: to a VIP, of no connection, and begins none */
+	NAT_OUTCOME_FORWARDED,	/* to a backend, or to the remote end */
+	NAT_OUTCOME_RETURNED,	/* a reply, to the client */
+	NAT_OUTCOME_BEGUN,	/* connections; their first packets are forwarded, too */
+	NAT_OUTCOME_FULL,	/* DROP: no room for another connection */
+	NAT_OUTCOME_PORTS,	/* DROP: the pool has no port left */
+	NAT_OUTCOME_BUDGET,	/* DROP: the service's new-flow budget is used up */
+	NAT_OUTCOME_UNKNOWN,	/* DROP: to a VIP, of no connection, and begins none */
 	NAT_OUTCOME_NO_BACKEND, /* DROP: no backend of the pool can take it */
-	NAT_OUTCOME_TOO_BIG,   /* DROP: would not fit the way to the backend */
-	NAT_OUTCOME_MALFORMED, /* DROP: to a VIP, with lengths that contradict each other */
+	NAT_OUTCOME_TOO_BIG,	/* DROP: would not fit the way to the backend */
+	NAT_OUTCOME_MALFORMED,	/* DROP: to a VIP, with lengths that contradict each other */
 	NAT_OUTCOME_COUNT,
 };
 

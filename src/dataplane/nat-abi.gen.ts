@@ -45,6 +45,21 @@ export const NatService = struct<NatService>(24, {
   pool: u32(16),
 });
 
+export interface NatPool {
+  head: bigint;
+  tail: bigint;
+  start: number;
+  mask: number;
+  address: Uint8Array;
+}
+export const NatPool = struct<NatPool>(280, {
+  head: u64(0),
+  tail: u64(8),
+  start: u32(16),
+  mask: u32(20),
+  address: bytes(24, 256),
+});
+
 export interface NatBucket {
   slot: Uint8Array;
 }
@@ -105,21 +120,6 @@ export const NatConnection = struct<NatConnection>(128, {
   packetsHigh: bytes(124, 4),
 });
 
-export interface NatPool {
-  head: bigint;
-  tail: bigint;
-  start: number;
-  mask: number;
-  address: Uint8Array;
-}
-export const NatPool = struct<NatPool>(280, {
-  head: u64(0),
-  tail: u64(8),
-  start: u32(16),
-  mask: u32(20),
-  address: bytes(24, 256),
-});
-
 export interface NatCounts {
   used: number;
   swept: number;
@@ -136,9 +136,9 @@ export const NatCounts = struct<NatCounts>(16, {
 /** Every map that programs share, by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
   nat_services: { type: 2, keySize: 4, valueSize: 24, maxEntries: 4096, flags: 1024 },
+  nat_pools: { type: 2, keySize: 4, valueSize: 280, maxEntries: 256, flags: 1024 },
   nat_index: { type: 2, keySize: 4, valueSize: 64, maxEntries: 1, flags: 1024 },
   nat_connections: { type: 2, keySize: 4, valueSize: 128, maxEntries: 1, flags: 1024 },
-  nat_pools: { type: 2, keySize: 4, valueSize: 280, maxEntries: 256, flags: 1024 },
   nat_ring: { type: 2, keySize: 4, valueSize: 4, maxEntries: 1, flags: 1024 },
   nat_timeouts: { type: 2, keySize: 4, valueSize: 4, maxEntries: 12, flags: 1024 },
   nat_counts: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 1024 },
