@@ -85,12 +85,13 @@ function adopt(root: string): Partial<Record<NatMapName, NativeMap>> {
   return found;
 }
 
-async function load(
+/** Loads tc_nat with the packet path's tables, and with `reuse` for its own. Rejects with the addon's error. */
+export async function loadNat(
   config: NatConfig,
   program: ProgramConfig,
   maps: Maps,
   reuse: Partial<Record<NatMapName, NativeMap>>,
-) {
+): Promise<{ readonly object: NativeObject; readonly tables: NatTables }> {
   const room = reuse.nat_connections?.info.maxEntries ?? config.connections;
   const object = native.openObject(objectPath('tc_nat'));
   try {
@@ -111,7 +112,10 @@ async function load(
       if (known) object.reuseMap(name, known);
     }
     await object.load();
-    return { object, room };
+    const tables = openTables(object, room);
+    if (!reuse.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
+    writeTimeouts(tables, config.timeouts);
+    return { object, tables };
   } catch (error) {
     object.close();
     throw error;
@@ -146,13 +150,10 @@ export async function openNat(
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
   const adopted = adopt(root);
-  const { object, room } = await load(config, program, maps, adopted);
+  const { object, tables } = await loadNat(config, program, maps, adopted);
   const nat = object.program('tc_nat');
   const links: NativeLink[] = [];
   try {
-    const tables = openTables(object, room);
-    if (!adopted.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
-    writeTimeouts(tables, config.timeouts);
     for (const [name, map] of Object.entries(tables.handle))
       if (!adopted[name as NatMapName]) pinOver(join(root, 'maps', name), map);
     const swaps = openSwaps();
