@@ -106,6 +106,7 @@ enum nat_outcome {
 	NAT_OUTCOME_NO_BACKEND, /* DROP: no backend of the pool can take it */
 	NAT_OUTCOME_TOO_BIG,	/* DROP: would not fit the way to the backend */
 	NAT_OUTCOME_MALFORMED,	/* DROP: to a VIP, with lengths that contradict each other */
+	NAT_OUTCOME_ERROR,	/* an ICMP error about a connection, on its way */
 	NAT_OUTCOME_COUNT,
 };
 

@@ -33,7 +33,8 @@ export const NatOutcome = {
   NO_BACKEND: 7,
   TOO_BIG: 8,
   MALFORMED: 9,
-  COUNT: 10,
+  ERROR: 10,
+  COUNT: 11,
 } as const;
 
 export interface NatService {
@@ -142,7 +143,7 @@ export const MapShape = {
   nat_ring: { type: 2, keySize: 4, valueSize: 4, maxEntries: 1, flags: 1024 },
   nat_timeouts: { type: 2, keySize: 4, valueSize: 4, maxEntries: 12, flags: 1024 },
   nat_counts: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 1024 },
-  nat_outcomes: { type: 6, keySize: 4, valueSize: 80, maxEntries: 4096, flags: 0 },
+  nat_outcomes: { type: 6, keySize: 4, valueSize: 88, maxEntries: 4096, flags: 0 },
   nat_timers: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 0 },
 } as const;
 
