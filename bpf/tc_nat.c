@@ -14,6 +14,7 @@
 #include "lib/nat_maps.h"
 #include "lib/service.h"
 #include "lib/ring.h"
+#include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
 
@@ -94,7 +95,7 @@ static __always_inline int give_back(struct __sk_buff *skb, const struct packet 
 	return nat_rewrite(skb, pkt, &from, &to) ? nat_to_client(skb, nat) : TC_ACT_SHOT;
 }
 
-/* TCP and UDP; NAT_OTHER: neither. */
+/* TCP and UDP; NAT_OTHER: ICMP; NAT_LATER: a fragment that is not the first. */
 __noinline int nat_packet(struct __sk_buff *skb)
 {
 	struct packet pkt = {};
@@ -105,11 +106,15 @@ __noinline int nat_packet(struct __sk_buff *skb)
 
 	if (reason == REASON_NOT_OURS && is_icmp(&pkt))
 		return NAT_OTHER;
+	if (reason == REASON_FRAGMENT)
+		return NAT_LATER;
 	if (reason != REASON_FORWARDED)
 		return TC_ACT_UNSPEC;
 	__u64 ticks = bpf_jiffies64(), hash = flow_hash(&pkt), found = nat_find(&pkt, hash);
 	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
 
+	if (nat && pkt.fragment)
+		nat_fragment_note(&pkt, found >> 2, found >> 1 & 1, ticks);
 	if (nat && found & NAT_FOUND << 1)
 		return give_back(skb, &pkt, nat, ticks);
 	if (!service_possible(&pkt) || !service_of(&pkt, &service) || !(service.flags & SERVICE_NAT))
@@ -145,6 +150,8 @@ __noinline int nat_packet(struct __sk_buff *skb)
 	if (begun >> 32 != NAT_OUTCOME_BEGUN || !nat)
 		return nat_drop(service.number, begun);
 	nat_count(service.number, NAT_OUTCOME_BEGUN);
+	if (pkt.fragment)
+		nat_fragment_note(&pkt, (__u32)begun, NAT_REQUEST, ticks);
 	return forward(skb, &pkt, nat, &service, true, ticks);
 }
 
@@ -154,6 +161,8 @@ int tc_nat(struct __sk_buff *skb)
 {
 	int action = nat_packet(skb);
 
+	if (action == NAT_LATER)
+		return nat_fragment(skb);
 	return action == NAT_OTHER ? nat_icmp(skb) : action;
 }
 

@@ -5,7 +5,9 @@
 
 #include "nat_connect.h"
 
-#define NAT_OTHER (-2) /* says a function, beside actions: for another one to look at */
+/* What a function says, beside actions: for another one to look at. */
+#define NAT_OTHER (-2)
+#define NAT_LATER (-3)
 
 static __always_inline int nat_drop(__u32 service, enum nat_outcome why)
 {

@@ -94,6 +94,14 @@ struct nat_counts {
 	__u32 freed;	/* connections that have ended */
 };
 
+/* Which connection the fragments of a datagram belong to. */
+struct nat_fragment {
+	__u32 id;
+	__u32 way; /* enum nat_way */
+	__u32 ticks;
+	__u32 pad;
+};
+
 /* NAT's own, beside enum reason; by service (0: egress), in nat_outcomes. */
 enum nat_outcome {
 	NAT_OUTCOME_FORWARDED,	/* to a backend, or to the remote end */

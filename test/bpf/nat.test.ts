@@ -7,7 +7,7 @@ import { formatAddress } from '../../src/model/address.js';
 import { type NatPath, openNatPath, TC } from '../support/nat-path.js';
 import { NEXT_HOP_MAC, SOURCE_MAC } from '../support/packet-path.js';
 import { pinTo } from '../support/packet-run.js';
-import { type PacketSpec, packet, TCP } from '../support/packets.js';
+import { checksum, type PacketSpec, packet, TCP } from '../support/packets.js';
 
 type Family = 4 | 6;
 const CLIENT = { 4: '203.0.113.7', 6: '2001:db8:1::7' } as const;
@@ -155,6 +155,65 @@ test('nat: a wrong checksum stays wrong', () => {
   const [came, sent] = request(talk, { payload: 4 });
   for (const frame of [came, sent]) frame.writeUInt16BE((frame.readUInt16BE(50) + 0x1111) % 0xffff, 50);
   becomes([came, sent], 'request');
+});
+
+/** A frame's packet in fragments of at most `size` bytes of payload, the last one first when `late`. */
+function fragmentsOf(whole: Buffer, id: number, size = 1400): Buffer[] {
+  const v6 = whole.readUInt16BE(12) === 0x86dd;
+  const head = v6 ? 40 : 20;
+  const header = whole.subarray(14, 14 + head);
+  const payload = whole.subarray(14 + head);
+  const parts: Buffer[] = [];
+  for (let at = 0; at < payload.length; at += size) {
+    const part = payload.subarray(at, at + size);
+    const more = at + size < payload.length ? 1 : 0;
+    const own = Buffer.from(header);
+    if (v6) {
+      const extension = Buffer.of(own.readUInt8(6), 0, 0, 0, 0, 0, 0, 0);
+      extension.writeUInt16BE(at | more, 2);
+      extension.writeUInt32BE(id, 4);
+      own.writeUInt8(44, 6);
+      own.writeUInt16BE(8 + part.length, 4);
+      parts.push(Buffer.concat([whole.subarray(0, 14), own, extension, part]));
+      continue;
+    }
+    own.writeUInt16BE(head + part.length, 2);
+    own.writeUInt16BE(id, 4);
+    own.writeUInt16BE((more << 13) | (at / 8), 6);
+    own.writeUInt16BE(0, 10);
+    own.writeUInt16BE(checksum(own), 10);
+    parts.push(Buffer.concat([whole.subarray(0, 14), own, part]));
+  }
+  return parts;
+}
+
+for (const family of [4, 6] as const)
+  test(`nat: IPv${family}: all fragments of a datagram go where its first one goes, in both directions`, () => {
+    const talk = begin(family, 'udp');
+    let id = 7;
+    for (const way of [request, reply]) {
+      const [came, sent] = way(talk, { payload: 4000, df: false }).map((each) => fragmentsOf(each, ++id)) as [
+        Buffer[],
+        Buffer[],
+      ];
+      // The same id on both sides.
+      const wanted = fragmentsOf(way(talk, { payload: 4000, df: false })[1], id - 1);
+      assert.equal(sent.length, 3);
+      for (const [at, part] of came.entries()) becomes([part, wanted[at] ?? assert.fail()], `fragment ${at}`);
+    }
+    // A later one before the first of its datagram: where the last datagram between these addresses went.
+    const shuffled = fragmentsOf(request(talk, { payload: 4000, df: false })[0], 99).reverse();
+    const there = fragmentsOf(request(talk, { payload: 4000, df: false })[1], 99).reverse();
+    for (const [at, part] of shuffled.entries()) becomes([part, there[at] ?? assert.fail()], `late ${at}`);
+  });
+
+test('nat: a fragment of nothing known is not touched', () => {
+  const [, later] = fragmentsOf(
+    packet({ protocol: 'udp', from: CLIENT[4], to: VIP[4], fromPort: 1, toPort: 80, payload: 3000, df: false }),
+    5,
+  );
+  const run = path.run(later ?? assert.fail());
+  assert.equal(run.retval >>> 0, TC.UNSPEC);
 });
 
 test('nat: TCP of no connection is dropped and counted, and begins none', () => {
