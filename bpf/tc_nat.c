@@ -14,6 +14,7 @@
 #include "lib/nat_maps.h"
 #include "lib/service.h"
 #include "lib/ring.h"
+#include "lib/nat_egress.h"
 #include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
@@ -104,8 +105,11 @@ __noinline int nat_packet(struct __sk_buff *skb)
 
 	enum reason reason = nat_parse(skb, &pkt);
 
-	if (reason == REASON_NOT_OURS && is_icmp(&pkt))
-		return NAT_OTHER;
+	if (reason == REASON_NOT_OURS && is_icmp(&pkt)) {
+		if (!nat_parse_echo(skb, &pkt, NAT_REPLY))
+			return NAT_OTHER;
+		reason = REASON_FORWARDED;
+	}
 	if (reason == REASON_FRAGMENT)
 		return NAT_LATER;
 	if (reason != REASON_FORWARDED)
@@ -155,15 +159,28 @@ __noinline int nat_packet(struct __sk_buff *skb)
 	return forward(skb, &pkt, nat, &service, true, ticks);
 }
 
+static __always_inline int others(struct __sk_buff *skb, int action, bool out)
+{
+	if (action == NAT_LATER)
+		return nat_fragment(skb, out);
+	return action == NAT_OTHER ? nat_icmp(skb, out) : action;
+}
+
 /* Apart, one after the other: the stack is not deep. */
 SEC("tc")
 int tc_nat(struct __sk_buff *skb)
 {
-	int action = nat_packet(skb);
+	int action = others(skb, nat_packet(skb), false);
 
-	if (action == NAT_LATER)
-		return nat_fragment(skb);
-	return action == NAT_OTHER ? nat_icmp(skb) : action;
+	return action == NAT_NOT_OURS ? TC_ACT_UNSPEC : action;
+}
+
+SEC("tc")
+int tc_nat_out(struct __sk_buff *skb)
+{
+	int action = others(skb, nat_leave(skb), true);
+
+	return action == NAT_NOT_OURS ? nat_unknown(skb) : action;
 }
 
 /* Run by BPF_PROG_TEST_RUN when the program is loaded: the kernel sweeps from then on. */

@@ -8,6 +8,7 @@
 /* What a function says, beside actions: for another one to look at. */
 #define NAT_OTHER (-2)
 #define NAT_LATER (-3)
+#define NAT_NOT_OURS (-4)
 
 static __always_inline int nat_drop(__u32 service, enum nat_outcome why)
 {

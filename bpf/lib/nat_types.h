@@ -94,6 +94,17 @@ struct nat_counts {
 	__u32 freed;	/* connections that have ended */
 };
 
+/* Private sources. The value is the number of their pool. */
+struct nat_prefix4 {
+	__u32 prefix_size;
+	__be32 address;
+};
+
+struct nat_prefix6 {
+	__u32 prefix_size;
+	__u8 address[16];
+};
+
 /* Which connection the fragments of a datagram belong to. */
 struct nat_fragment {
 	__u32 id;
