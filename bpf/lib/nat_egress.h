@@ -63,6 +63,7 @@ __noinline int nat_leave(struct __sk_buff *skb)
 			return nat_drop(EGRESS, NAT_OUTCOME_BUDGET);
 		copy_address(peer.address, pkt.to.address);
 		peer.port = pkt.to.port;
+		peer.family = pkt.to.family;
 		__u64 begun = nat_begin(&pkt, &peer, hash, ticks);
 
 		nat = nat_connection((__u32)begun);
@@ -86,6 +87,13 @@ __noinline int nat_unknown(struct __sk_buff *skb)
 	struct packet pkt = {};
 
 	nat_parse(skb, &pkt);
+	void *start = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct icmp_header *icmp = start + sizeof(struct ethhdr) + (pkt.l4_offset & 0x3f);
+
+	/* Neighbour discovery (RFC 4861) is between neighbours. */
+	if (pkt.to.protocol == IPPROTO_ICMPV6 && (void *)(icmp + 1) <= end &&
+	    icmp->type >= ICMPV6_ROUTER_SOLICIT && icmp->type <= ICMPV6_REDIRECT)
+		return TC_ACT_UNSPEC;
 	return pkt.to.family && egress_pool(&pkt) ? nat_drop(EGRESS, NAT_OUTCOME_UNKNOWN) : TC_ACT_UNSPEC;
 }
 

@@ -60,7 +60,7 @@ __noinline int nat_fragment(struct __sk_buff *skb, bool out)
 		return NAT_NOT_OURS;
 	__u32 way = known->way & 1;
 
-	if (out != (way == NAT_REQUEST && !nat->service))
+	if (nat->client_family != nat->backend_family || out != (way == NAT_REQUEST && !nat->service))
 		return NAT_NOT_OURS;
 	const struct backend *backend = way == NAT_REQUEST && nat->service ? nat_taking(nat->backend) : NULL;
 

@@ -188,7 +188,8 @@ __noinline int nat_icmp(struct __sk_buff *skb, bool out)
 	__u32 way = found >> 1 & 1;
 	const struct backend *backend = NULL;
 
-	if (out != (way == NAT_REQUEST && !nat->service))
+	/* Errors are not translated between families yet. */
+	if (nat->client_family != nat->backend_family || out != (way == NAT_REQUEST && !nat->service))
 		return NAT_NOT_OURS;
 	if (way == NAT_REQUEST && nat->service) {
 		backend = nat_taking(nat->backend);

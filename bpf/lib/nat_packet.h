@@ -155,12 +155,12 @@ static __always_inline bool nat_rewrite_addresses(struct __sk_buff *skb, const s
 }
 
 /*
- * Gives the packet other ends, of the family it has. Checksums: by the difference, so that a wrong one stays
+ * The ports, and checksums as if addresses had changed, too: by the difference, so that a wrong one stays
  * wrong; with one that the NIC is to finish only the pseudo header's part counts, which the flags tell the
  * kernel.
  */
-static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct packet *pkt,
-					const struct nat_end *from, const struct nat_end *to)
+static __always_inline bool nat_rewrite_transport(struct __sk_buff *skb, const struct packet *pkt,
+						  const struct nat_end *from, const struct nat_end *to)
 {
 	__u32 l3 = sizeof(struct ethhdr), l4 = l3 + (pkt->l4_offset & 0x3f);
 	bool udp = pkt->to.protocol == IPPROTO_UDP, echo = is_icmp(pkt);
@@ -192,7 +192,14 @@ static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct pack
 		words[0] = from->port;
 		words[1] = to->port;
 	}
-	return nat_rewrite_addresses(skb, pkt, from, to);
+	return true;
+}
+
+/* Gives the packet other ends, of the family it has. */
+static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct packet *pkt,
+					const struct nat_end *from, const struct nat_end *to)
+{
+	return nat_rewrite_transport(skb, pkt, from, to) && nat_rewrite_addresses(skb, pkt, from, to);
 }
 
 #endif

@@ -14,6 +14,8 @@
 /* Buckets - 1, a power of two - 1; connections there is room for. */
 const volatile __u32 nat_bucket_mask = 0;
 const volatile __u32 nat_room = 0;
+/* First 96 bits of the addresses that stand for IPv4 ones where sources stay (RFC 6052). */
+const volatile __be32 nat_prefix[3] = {};
 
 #define NAT_NONE 0xffffffffU
 #define NAT_TRIES 8

@@ -33,17 +33,20 @@ export const NatOutcome = {
   NO_BACKEND: 7,
   TOO_BIG: 8,
   MALFORMED: 9,
-  ERROR: 10,
-  COUNT: 11,
+  UNTRANSLATABLE: 10,
+  ERROR: 11,
+  COUNT: 12,
 } as const;
 
 export interface NatService {
   address: Uint8Array;
   pool: number;
+  poolOther: number;
 }
 export const NatService = struct<NatService>(24, {
   address: bytes(0, 16),
   pool: u32(16),
+  poolOther: u32(20),
 });
 
 export interface NatPool {
@@ -189,7 +192,7 @@ export const MapShape = {
   nat_ring: { type: 2, keySize: 4, valueSize: 4, maxEntries: 1, flags: 1024 },
   nat_timeouts: { type: 2, keySize: 4, valueSize: 4, maxEntries: 12, flags: 1024 },
   nat_counts: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 1024 },
-  nat_outcomes: { type: 6, keySize: 4, valueSize: 88, maxEntries: 4096, flags: 0 },
+  nat_outcomes: { type: 6, keySize: 4, valueSize: 96, maxEntries: 4096, flags: 0 },
   nat_fragments: { type: 9, keySize: 40, valueSize: 16, maxEntries: 16384, flags: 0 },
   nat_egress4: { type: 11, keySize: 8, valueSize: 4, maxEntries: 4096, flags: 1 },
   nat_egress6: { type: 11, keySize: 20, valueSize: 4, maxEntries: 4096, flags: 1 },
@@ -200,4 +203,5 @@ export const MapShape = {
 export const Config = {
   natBucketMask: { name: 'nat_bucket_mask', ...u32(0) },
   natRoom: { name: 'nat_room', ...u32(0) },
+  natPrefix: { name: 'nat_prefix', ...bytes(0, 12) },
 } as const;
