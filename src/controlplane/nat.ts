@@ -11,11 +11,13 @@ import {
   writePool,
 } from '../dataplane/nat.js';
 import { NatLimit } from '../dataplane/nat-abi.gen.js';
+import { clearNatOutcomes } from '../dataplane/nat-outcomes.js';
 import { familyOf, parseAddress } from '../model/address.js';
 import { FairleadError } from '../model/errors.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { serviceKeyId } from './kernel-state.js';
 import type { Numbering } from './numbering.js';
+import type { Step } from './plan.js';
 
 /** The node's addresses for `snat: auto`; null: it has none. */
 export interface NatSources {
@@ -80,8 +82,15 @@ function poolNumber(tables: NatTables, pools: Map<number, PoolShape>, addresses:
   return number;
 }
 
-/** Gives every NAT service of the snapshot its entry. Throws as poolNumber does. */
-export function writeNat(tables: NatTables, snapshot: Snapshot, numbering: Numbering, sources: NatSources): void {
+/** Gives every NAT service of the snapshot its entry, and those that `steps` begin anew counts of 0. Throws as poolNumber does. */
+export function writeNat(
+  tables: NatTables,
+  snapshot: Snapshot,
+  numbering: Numbering,
+  sources: NatSources,
+  steps: readonly Step[],
+): void {
+  for (const step of steps) if (step.do === 'clear-service') clearNatOutcomes(tables, step.number);
   const pools = poolsOf(tables);
   for (const { value: service } of snapshot.services.values()) {
     const number = numbering.services.get(serviceKeyId(service))?.number;

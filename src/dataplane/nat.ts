@@ -29,6 +29,13 @@ export interface NatConfig {
 
 export type NatMapName = keyof typeof MapShape;
 
+/** tc_nat where it is attached. */
+export interface NatProgram {
+  readonly interface: string;
+  readonly program: string;
+  readonly tag: string;
+}
+
 /** The tables, as the kernel's own memory. */
 export interface NatTables {
   readonly handle: Readonly<Record<NatMapName, NativeMap>>;
@@ -40,12 +47,16 @@ export interface NatTables {
   readonly counts: Uint32Array; // struct nat_counts
   /** Connections there is room for. */
   readonly room: number;
+  readonly programs: readonly NatProgram[];
+  /** The time now as `seen` and `begun` of a connection have it: ticks, low half. */
+  now(): number;
   close(): void;
 }
 
 /** Entries of nat_ring: ids of all connections, and the ports of this many addresses. */
 const RING_ADDRESSES = 16;
 const PORTS = 65536;
+const NO_PACKET = new Uint8Array(64);
 /** A bucket of eight for four connections: two slots each, half of them free. */
 const bucketsFor = (connections: number): number => connections / 2;
 
@@ -118,10 +129,11 @@ async function load(
   }
 }
 
-function openTables(object: NativeObject, room: number): NatTables {
+function openTables(object: NativeObject, room: number, programs: readonly NatProgram[]): NatTables {
   const handle = Object.fromEntries(
     (Object.keys(MapShape) as NatMapName[]).map((name) => [name, object.map(name)]),
   ) as Record<NatMapName, NativeMap>;
+  const clock = object.program('nat_clock');
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
@@ -131,7 +143,10 @@ function openTables(object: NativeObject, room: number): NatTables {
     timeouts: new Uint32Array(handle.nat_timeouts.mmap()),
     counts: new Uint32Array(handle.nat_counts.mmap()),
     room,
+    programs,
+    now: () => clock.run(NO_PACKET, null).retval,
     close() {
+      clock.close();
       for (const map of Object.values(handle)) map.close();
     },
   };
@@ -150,7 +165,8 @@ export async function openNat(
   const nat = object.program('tc_nat');
   const links: NativeLink[] = [];
   try {
-    const tables = openTables(object, room);
+    const attached = program.interfaces.map(({ name }) => ({ interface: name, program: nat.name, tag: nat.tag }));
+    const tables = openTables(object, room, attached);
     if (!adopted.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
     writeTimeouts(tables, config.timeouts);
     for (const [name, map] of Object.entries(tables.handle))
@@ -171,7 +187,7 @@ export async function openNat(
     }
     swaps.done();
     const start = object.program('nat_start');
-    if (start.run(new Uint8Array(64), null).retval !== 1)
+    if (start.run(NO_PACKET, null).retval !== 1)
       throw new FairleadError('native', 'start the sweep of nat_connections: the kernel refused its timer');
     start.close();
     return tables;
