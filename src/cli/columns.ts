@@ -83,7 +83,7 @@ export function flowColumns(now: number, flows: readonly ShownFlow[]): readonly 
   ];
 }
 
-const milliseconds = (ns: number | null): string => (ns === null ? unknown : (ns / 1e6).toFixed(1));
+const milliseconds = (ns: number | null): string => (ns === null ? unknown : (ns / 1e6).toFixed(2));
 
 /** Spare, the first of them last: SOURCE is what the backend sees the client as; MS is the handshake's halves, to the backend and to the client. */
 const natColumns: readonly Column<ShownFlow>[] = [

@@ -44,7 +44,7 @@ async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     ),
     gauge(
       'service_flows',
-      'Live flows in the flow table.',
+      'Live flows.',
       of((s) => s.flows),
     ),
   ];
@@ -93,7 +93,7 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     counter('backend_packets_total', 'Packets of the service forwarded to the backend.', traffic.packets),
     counter('backend_bytes_total', 'IP bytes of the service forwarded to the backend.', traffic.bytes),
     counter('backend_connections_total', 'Flows of the service begun on the backend.', traffic.connections),
-    gauge('backend_flows', 'Live flows of the backend in the flow table.', flows),
+    gauge('backend_flows', 'Live flows of the backend.', flows),
     gauge('backend_weight', 'Configured weight, 0 to 256.', weight),
     gauge('backend_ring_share', 'Share of the ring rows the backend has in the kernel, 0 to 1.', share),
     gauge('ring_rows_in_transition', 'Rows that had another owner within the hold time.', inTransition),
