@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parse } from 'node:querystring';
 import { after, before, mock, test } from 'node:test';
 import { readYaml } from '../../src/model/yaml.js';
-import { answers, flow, natFlow, nodeStatus, recordedAt, webB1, webPool, webService } from '../support/api-answers.js';
+import { answers, flow, nodeStatus, recordedAt, webB1, webPool, webService } from '../support/api-answers.js';
 import { type ApiServer, problem, startApiServer } from '../support/api-server.js';
 import { type Around, cli } from '../support/cli.js';
 
@@ -15,7 +15,6 @@ before(async () => {
   server = await startApiServer({
     ...answers,
     'GET /api/v1/flows?service=web&backend=b1&client=192.0.2.7&sort=age&limit=3': { body: { items: [] } },
-    'GET /api/v1/flows?service=app&sort=bytes&limit=50': { body: { items: [natFlow, flow] } },
     'PUT /api/v1/services/web': { status: 201, headers: { etag: '"7"' }, body: webService },
     'PUT /api/v1/services/web?dryRun=true': { body: webService },
     'PUT /api/v1/services/web?wait=applied': { body: webService },
@@ -97,22 +96,6 @@ test('cli: tables are whole where no terminal cuts them', async () => {
   ]);
 });
 
-test('cli: backends with a port of their own have it beside their address', async () => {
-  const backends = [
-    { name: 'b1', address: '10.0.0.1', port: 8080, weight: 100, state: 'active' },
-    { name: 'b2', address: '2001:db8::2', port: 8081, weight: 100, state: 'active' },
-    { name: 'b3', address: '2001:db8::3', weight: 100, state: 'active' },
-  ];
-  const own = await startApiServer({ 'GET /api/v1/pools/app': { body: { ...webPool, name: 'app', backends } } });
-  try {
-    const { out } = await run('backends ls app', { env: { FAIRLEAD_SOCKET: own.socket } });
-    const addresses = lines(out).map((line) => line.split(/ +/)[2]);
-    assert.deepEqual(addresses, ['ADDRESS', '10.0.0.1:8080', '[2001:db8::2]:8081', '2001:db8::3']);
-  } finally {
-    await own.close();
-  }
-});
-
 test('cli: status has its sections, and says why the node is not ready', async () => {
   const { code, out } = await run('status');
   assert.equal(code, 0);
@@ -138,44 +121,6 @@ test('cli: status has its sections, and says why the node is not ready', async (
     '  Evictions  0',
     '  Not kept   1 (bucket full), 2 (over the budget of new flows)',
   ]);
-});
-
-test('cli: status has a line of NAT where it is in use', async () => {
-  const nat = {
-    capacity: 262_144,
-    entries: 131_072,
-    programs: [{ interface: 'eth0', program: 'tc_nat', tag: 'c0ffee' }],
-  };
-  const own = await startApiServer({ 'GET /api/v1/status': { body: { ...nodeStatus, nat } } });
-  try {
-    const { out } = await run('status', { env: { FAIRLEAD_SOCKET: own.socket } });
-    assert.deepEqual(lines(out).slice(-4), [
-      '',
-      'NAT',
-      '  Connections  131072 of 262144 (50.0%)',
-      '  Program      tc_nat c0ffee on eth0',
-    ]);
-  } finally {
-    await own.close();
-  }
-});
-
-test('cli: flows by NAT tell both directions, what they are translated to and the halves of the handshake', async () => {
-  const { out } = await run('flows --service app', { columns: 300 });
-  assert.deepEqual(
-    lines(out).map((line) =>
-      line
-        .replace(/^.* IDLE|^.* 1s/, '')
-        .trim()
-        .split(/ {2,}/),
-    ),
-    [
-      ['REPLIES', 'REPLY BYTES', 'SOURCE', 'DESTINATION', 'MS'],
-      ['9', '1.46 KiB', '10.9.0.10:1024', '10.9.0.21:8080', '0.02+-'],
-      [''],
-    ],
-  );
-  assert.ok(!(await run('flows')).out.includes('REPLIES'), 'not where there is none');
 });
 
 test('cli: json and yaml are what the API answers, lists with all their pages', async () => {
@@ -214,25 +159,6 @@ test('cli: put sends what the options say', async () => {
     { name: 'b2', address: '2001:db8::2', weight: 50 },
   ];
   assert.deepEqual(asked(), ['PUT /pools/web', { backends }]);
-
-  await run('pools put web --backend b1=10.0.0.1:8080 --backend b2=[2001:db8::2]:8081@50');
-  const listening = [
-    { name: 'b1', address: '10.0.0.1', port: 8080 },
-    { name: 'b2', address: '2001:db8::2', port: 8081, weight: 50 },
-  ];
-  assert.deepEqual(asked(), ['PUT /pools/web', { backends: listening }]);
-  await run('backends put web b1 --address 10.0.0.1 --port 8080');
-  assert.deepEqual(asked(), ['PUT /pools/web/backends/b1', { address: '10.0.0.1', port: 8080 }]);
-  for (const [snat, sent] of [
-    ['auto', 'auto'],
-    ['none', 'none'],
-    ['10.0.0.9,10.0.0.10', ['10.0.0.9', '10.0.0.10']],
-  ]) {
-    await run(
-      `services put web --address 192.0.2.10 --port 80 --protocol tcp --pool web --forwarding nat --snat ${snat}`,
-    );
-    assert.deepEqual(asked()[1], { ...document, forwarding: 'nat', snat: sent });
-  }
 
   const backend = await run('backends put web b1 --address 10.0.0.1 --weight 0');
   assert.deepEqual(asked(), ['PUT /pools/web/backends/b1', { address: '10.0.0.1', weight: 0 }]);
