@@ -53,6 +53,7 @@ const options = (path: PacketPath, number: number): void =>
       sourceMask: new Uint8Array(16).fill(255),
       rateIntervalNs: 1n,
       rateBurstNs: 1_000_000_000n,
+      natMtu: 0,
     }),
     0,
   );

@@ -14,7 +14,8 @@
 #include "lib/nat_maps.h"
 #include "lib/service.h"
 #include "lib/ring.h"
-#include "lib/nat_connect.h"
+#include "lib/nat_fragment.h"
+#include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
 
 struct nat_anchor {
@@ -25,19 +26,6 @@ struct nat_anchor {
 	enum nat_outcome *nat_outcome;
 };
 const struct nat_anchor nat_anchor __attribute__((used)) = {};
-
-static __always_inline int drop(__u32 service, enum nat_outcome why)
-{
-	nat_count(service, why);
-	return TC_ACT_SHOT;
-}
-
-static __always_inline struct backend *taking(__u32 number)
-{
-	struct backend *backend = bpf_map_lookup_elem(&backends, &number);
-
-	return backend && backend->flags & BACKEND_VALID ? backend : NULL;
-}
 
 /* As in XDP: requests only, by service and member. */
 static __always_inline void count_request(const struct nat_connection *nat, const struct backend *to,
@@ -61,17 +49,6 @@ static __always_inline bool fits(struct __sk_buff *skb, const struct packet *pkt
 	return size <= mtu;
 }
 
-static __always_inline bool set_macs(struct __sk_buff *skb, const __u8 *to, const __u8 *from)
-{
-	struct ethhdr *eth = (void *)(long)skb->data;
-
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
-		return false;
-	__builtin_memcpy(eth->h_dest, to, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, from, ETH_ALEN);
-	return true;
-}
-
 /* Where requests come from is where replies go: the router may have been replaced by another. */
 static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
 {
@@ -89,31 +66,23 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 				   struct nat_connection *nat, const struct service *service, bool begins,
 				   __u32 ticks)
 {
-	const struct backend *to = taking(nat->backend);
+	const struct backend *to = nat_taking(nat->backend);
 	struct nat_end from, end;
 
 	if (!to)
-		return drop(nat->service, NAT_OUTCOME_NO_BACKEND);
+		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
 	if (!fits(skb, pkt, to->mtu))
-		return drop(nat->service, NAT_OUTCOME_TOO_BIG);
+		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);
 	note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);
 	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
 	count_request(nat, to, skb, service->counters_start, service->pool, begins);
 	nat_count(nat->service, NAT_OUTCOME_FORWARDED);
 	nat_ends(nat, NAT_REQUEST, pkt, &from, &end);
-	if (!nat_rewrite(skb, pkt, &from, &end) || !set_macs(skb, to->next_hop_mac, to->source_mac))
-		return TC_ACT_SHOT;
-	for (int tag = 1; tag >= 0; tag--) {
-		const __be16 *words = (const __be16 *)&to->tag[tag];
-
-		if (tag < to->tag_count && bpf_skb_vlan_push(skb, words[0], bpf_ntohs(words[1])))
-			return TC_ACT_SHOT;
-	}
-	return bpf_redirect(to->interface, 0);
+	return nat_rewrite(skb, pkt, &from, &end) ? nat_to_backend(skb, to) : TC_ACT_SHOT;
 }
 
-/* A reply to its client; of an egress connection up to the stack, which knows the way. */
+/* A reply to its client. */
 static __always_inline int give_back(struct __sk_buff *skb, const struct packet *pkt,
 				     struct nat_connection *nat, __u32 ticks)
 {
@@ -123,25 +92,29 @@ static __always_inline int give_back(struct __sk_buff *skb, const struct packet 
 	nat_tally(nat, NAT_REPLY, skb, pkt, ticks);
 	nat_count(nat->service, NAT_OUTCOME_RETURNED);
 	nat_ends(nat, NAT_REPLY, pkt, &from, &to);
-	if (!nat_rewrite(skb, pkt, &from, &to))
-		return TC_ACT_SHOT;
-	if (!nat->service)
-		return TC_ACT_UNSPEC;
-	return set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0) : TC_ACT_SHOT;
+	return nat_rewrite(skb, pkt, &from, &to) ? nat_to_client(skb, nat) : TC_ACT_SHOT;
 }
 
-SEC("tc")
-int tc_nat(struct __sk_buff *skb)
+/* TCP and UDP; NAT_OTHER: ICMP; NAT_LATER: a fragment that is not the first. */
+__noinline int nat_packet(struct __sk_buff *skb)
 {
 	struct packet pkt = {};
 	struct service service = {};
 	struct nat_peer peer = {};
 
-	if (nat_parse(skb, &pkt) != REASON_FORWARDED)
+	enum reason reason = nat_parse(skb, &pkt);
+
+	if (reason == REASON_NOT_OURS && is_icmp(&pkt))
+		return NAT_OTHER;
+	if (reason == REASON_FRAGMENT)
+		return NAT_LATER;
+	if (reason != REASON_FORWARDED)
 		return TC_ACT_UNSPEC;
 	__u64 ticks = bpf_jiffies64(), hash = flow_hash(&pkt), found = nat_find(&pkt, hash);
 	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
 
+	if (nat && pkt.fragment)
+		nat_fragment_note(&pkt, found >> 2, found >> 1 & 1, ticks);
 	if (nat && found & NAT_FOUND << 1)
 		return give_back(skb, &pkt, nat, ticks);
 	if (!service_possible(&pkt) || !service_of(&pkt, &service) || !(service.flags & SERVICE_NAT))
@@ -151,23 +124,23 @@ int tc_nat(struct __sk_buff *skb)
 	if (nat) {
 		/* On ports used again: another connection. And datagrams whose backend has gone find another
 		 * one. */
-		if (!(syn && nat->state >= NAT_CLOSING) && (tcp || taking(nat->backend)))
+		if (!(syn && nat->state >= NAT_CLOSING) && (tcp || nat_taking(nat->backend)))
 			return forward(skb, &pkt, nat, &service, false, ticks);
 		nat_end(found >> 2, ticks);
 	}
 	if (tcp && (!syn || pkt.tcp_flags & TCP_ACK))
-		return drop(service.number, NAT_OUTCOME_UNKNOWN);
+		return nat_drop(service.number, NAT_OUTCOME_UNKNOWN);
 	if (!budget_take(&flow_budgets, service.number, ticks, flow_budget_per_window))
-		return drop(service.number, NAT_OUTCOME_BUDGET);
+		return nat_drop(service.number, NAT_OUTCOME_BUDGET);
 	__u32 number = service.number;
 	struct nat_service *own = bpf_map_lookup_elem(&nat_services, &number);
 
 	peer.service = service.number;
 	peer.backend = row_current(ring_row_of(&pkt, &service, service.flags & features));
-	const struct backend *to = taking(peer.backend);
+	const struct backend *to = nat_taking(peer.backend);
 
 	if (!to || !own)
-		return drop(service.number, NAT_OUTCOME_NO_BACKEND);
+		return nat_drop(service.number, NAT_OUTCOME_NO_BACKEND);
 	peer.pool = own->pool;
 	copy_address(peer.address, to->address);
 	peer.port = to->port ? to->port : pkt.to.port;
@@ -175,9 +148,22 @@ int tc_nat(struct __sk_buff *skb)
 
 	nat = nat_connection((__u32)begun);
 	if (begun >> 32 != NAT_OUTCOME_BEGUN || !nat)
-		return drop(service.number, begun);
+		return nat_drop(service.number, begun);
 	nat_count(service.number, NAT_OUTCOME_BEGUN);
+	if (pkt.fragment)
+		nat_fragment_note(&pkt, (__u32)begun, NAT_REQUEST, ticks);
 	return forward(skb, &pkt, nat, &service, true, ticks);
+}
+
+/* Apart, one after the other: the stack is not deep. */
+SEC("tc")
+int tc_nat(struct __sk_buff *skb)
+{
+	int action = nat_packet(skb);
+
+	if (action == NAT_LATER)
+		return nat_fragment(skb);
+	return action == NAT_OTHER ? nat_icmp(skb) : action;
 }
 
 /* Run by BPF_PROG_TEST_RUN when the program is loaded: the kernel sweeps from then on. */

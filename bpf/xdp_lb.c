@@ -30,6 +30,22 @@ const struct abi_anchor abi_anchor __attribute__((used)) = {};
 #define SERVICE_CHOOSY                                                                                       \
 	(SERVICE_SOURCE | SERVICE_QUIC | SERVICE_STATELESS | SERVICE_ALLOW | SERVICE_DENY | SERVICE_RATE)
 
+/* Of every way (RFC 8200, 5). */
+#define NAT_ALWAYS_FITS 1280
+
+/*
+ * To tc_nat, or back to its sender: here it is still the packet that came, and not one of several that GRO
+ * has made one of.
+ */
+static __always_inline int leave_to_nat(struct xdp_md *ctx, const struct packet *pkt, __u32 service)
+{
+	struct service_options *options = bpf_map_lookup_elem(&service_options, &service);
+
+	if (options && options->nat_mtu && pkt->size > options->nat_mtu && !pkt->fragment)
+		return too_big(ctx, service, options->nat_mtu);
+	return finish(REASON_NAT, service, 0);
+}
+
 /* The errand of a packet with ports, whose service may be choosy, or which is the first of several fragments.
  */
 __noinline int balance_errand(struct xdp_md *ctx)
@@ -45,10 +61,10 @@ __noinline int balance_errand(struct xdp_md *ctx)
 	if (!service_of(pkt, service))
 		return finish(REASON_NOT_OURS, 0, 0);
 	enum reason reason = guard(pkt, service->number, flags_of(service));
-	if (reason == REASON_FORWARDED && flags_of(service) & SERVICE_NAT)
-		reason = REASON_NAT;
 	if (reason != REASON_FORWARDED)
 		return finish(reason, service->number, 0);
+	if (flags_of(service) & SERVICE_NAT)
+		return leave_to_nat(ctx, pkt, service->number);
 	flow_locate(&place, flow_hash(pkt));
 	if (!place.bucket)
 		return finish(REASON_INTERNAL, service->number, 0);
@@ -119,7 +135,8 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 		if (flags & SERVICE_CHOOSY)
 			return ERRAND_UNCOMMON;
 		if (flags & SERVICE_NAT)
-			return finish(REASON_NAT, service.number, 0);
+			return pkt->size > NAT_ALWAYS_FITS ? ERRAND_UNCOMMON
+							   : finish(REASON_NAT, service.number, 0);
 		return balance_flow(ctx, pkt, &service, &place);
 	}
 	/* The same again without a thought for flags: compiled apart, what they would ask costs nothing. */

@@ -79,6 +79,15 @@ struct {
 	__uint(max_entries, 4096);
 } nat_outcomes SEC(".maps");
 
+/* Datagrams in fragments, all CPUs'; the oldest makes room. Written by the first fragment, read by the
+ * others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct nat_fragment);
+	__uint(max_entries, 1 << 14);
+} nat_fragments SEC(".maps");
+
 struct nat_timer {
 	struct bpf_timer timer;
 };

@@ -13,9 +13,17 @@
 /* Headers in one piece: Ethernet, IPv4 with options or IPv6, and TCP without options. */
 #define NAT_HEADERS (sizeof(struct ethhdr) + 60 + TCP_HEADER_MIN)
 
+/* IPv6's fragment header (RFC 8200, 4.5). */
+struct nat_fragment_header {
+	__u8 next;
+	__u8 pad;
+	__be16 offset; /* bytes; its lowest bit: more to come */
+	__be32 id;
+};
+
 /*
- * Fills `pkt` as parse() does, with the same reasons, of a packet that is whole TCP or UDP right behind its
- * IP header; REASON_NOT_OURS for what is not for this program to look at.
+ * Fills `pkt` as parse_any() does, with the same reasons, of TCP or UDP right behind the IP header or IPv6's
+ * fragment header. REASON_FRAGMENT: a fragment that is not the first; REASON_NOT_OURS: not for this program.
  */
 static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -31,6 +39,7 @@ static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packe
 	void *l3 = start + sizeof(struct ethhdr);
 
 	pkt->l2_size = sizeof(struct ethhdr);
+	pkt->size = skb->len - sizeof(struct ethhdr);
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = l3;
 
@@ -43,9 +52,10 @@ static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packe
 		pkt->l4_offset = ip->ihl * 4;
 		if (ip->version != 4 || ip->ihl < 5)
 			return REASON_MALFORMED;
-		if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
-			return REASON_FRAGMENT;
 		protocol = ip->protocol;
+		pkt->fragment = ip->frag_off & bpf_htons(IP_MF | IP_OFFSET);
+		pkt->fragment_offset = (bpf_ntohs(ip->frag_off) & IP_OFFSET) * 8;
+		pkt->fragment_id = ip->id;
 	} else {
 		struct ipv6hdr *ip = l3;
 
@@ -59,8 +69,19 @@ static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packe
 		if (ip->version != 6)
 			return REASON_MALFORMED;
 		protocol = ip->nexthdr;
+		struct nat_fragment_header *header = (void *)(ip + 1);
+
+		if (protocol == IPPROTO_FRAGMENT && (void *)(header + 1) <= end) {
+			pkt->fragment = true;
+			pkt->fragment_offset = bpf_ntohs(header->offset) & ~7;
+			pkt->fragment_id = header->id;
+			pkt->l4_offset += sizeof(*header);
+			protocol = header->next;
+		}
 	}
-	pkt->size = skb->len - sizeof(struct ethhdr);
+	pkt->to.protocol = protocol;
+	if (pkt->fragment_offset)
+		return REASON_FRAGMENT;
 	if (pkt->size < pkt->l4_offset)
 		return REASON_MALFORMED;
 	enum reason reason = parse_transport(pkt, l3 + (pkt->l4_offset & 0x3f), end,
@@ -77,6 +98,33 @@ struct nat_end {
 static __always_inline __u32 sum_four(const __be64 *a, const __be64 *b)
 {
 	return sum_address(a) + sum_address(b);
+}
+
+/* The addresses in the IP header, and its own checksum. */
+static __always_inline bool nat_rewrite_addresses(struct __sk_buff *skb, const struct packet *pkt,
+						  const struct nat_end *from, const struct nat_end *to)
+{
+	void *start = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (pkt->to.family == FAMILY_IPV4) {
+		struct iphdr *ip = start + sizeof(struct ethhdr);
+		__u32 old = fold_once(sum_four(pkt->from, pkt->to.address));
+		__u32 new = fold_once(sum_four(from->address, to->address));
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		ip->check = checksum_change(ip->check, fold_once(old), fold_once(new));
+		ip->saddr = (__be32)from->address[0];
+		ip->daddr = (__be32)to->address[0];
+		return true;
+	}
+	struct ipv6hdr *ip = start + sizeof(struct ethhdr);
+
+	if ((void *)(ip + 1) > end)
+		return false;
+	copy_address((__be64 *)&ip->saddr, from->address);
+	copy_address((__be64 *)&ip->daddr, to->address);
+	return true;
 }
 
 /*
@@ -96,9 +144,6 @@ static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct pack
 	__u32 addresses = new + (__u16)~fold_once(old), ports = from->port + to->port;
 	__u32 port_change = ports + (__u16)~fold_once(pkt->from_port + pkt->to.port);
 
-	if (pkt->to.family == FAMILY_IPV4 &&
-	    bpf_l3_csum_replace(skb, l3 + offsetof(struct iphdr, check), 0, addresses, 0))
-		return false;
 	if (addresses && bpf_l4_csum_replace(skb, check, 0, addresses, flags | BPF_F_PSEUDO_HDR))
 		return false;
 	if ((from->port != pkt->from_port || to->port != pkt->to.port) &&
@@ -113,22 +158,7 @@ static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct pack
 		return false;
 	words[0] = from->port;
 	words[1] = to->port;
-	if (pkt->to.family == FAMILY_IPV4) {
-		struct iphdr *ip = start + l3;
-
-		if ((void *)(ip + 1) > end)
-			return false;
-		ip->saddr = (__be32)from->address[0];
-		ip->daddr = (__be32)to->address[0];
-	} else {
-		struct ipv6hdr *ip = start + l3;
-
-		if ((void *)(ip + 1) > end)
-			return false;
-		copy_address((__be64 *)&ip->saddr, from->address);
-		copy_address((__be64 *)&ip->daddr, to->address);
-	}
-	return true;
+	return nat_rewrite_addresses(skb, pkt, from, to);
 }
 
 #endif

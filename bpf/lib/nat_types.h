@@ -94,6 +94,14 @@ struct nat_counts {
 	__u32 freed;	/* connections that have ended */
 };
 
+/* Which connection the fragments of a datagram belong to. */
+struct nat_fragment {
+	__u32 id;
+	__u32 way; /* enum nat_way */
+	__u32 ticks;
+	__u32 pad;
+};
+
 /* NAT's own, beside enum reason; by service (0: egress), in nat_outcomes. */
 enum nat_outcome {
 	NAT_OUTCOME_FORWARDED,	/* to a backend, or to the remote end */
@@ -106,6 +114,7 @@ enum nat_outcome {
 	NAT_OUTCOME_NO_BACKEND, /* DROP: no backend of the pool can take it */
 	NAT_OUTCOME_TOO_BIG,	/* DROP: would not fit the way to the backend */
 	NAT_OUTCOME_MALFORMED,	/* DROP: to a VIP, with lengths that contradict each other */
+	NAT_OUTCOME_ERROR,	/* an ICMP error about a connection, on its way */
 	NAT_OUTCOME_COUNT,
 };
 

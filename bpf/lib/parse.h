@@ -64,6 +64,12 @@ struct packet {
 	__u32 fragment_id;     /* as on the wire */
 };
 
+/* RFC 1122, 3.2.2: errors are not answered with errors. */
+static __always_inline bool is_icmp(const struct packet *pkt)
+{
+	return pkt->to.protocol == IPPROTO_ICMP || pkt->to.protocol == IPPROTO_ICMPV6;
+}
+
 /* Two loads of 8 bytes; a memcpy would become four of 4, since a packet's headers are aligned to less. */
 static __always_inline void copy_address(__be64 *to, const void *from)
 {

@@ -40,12 +40,6 @@ static __always_inline void count_traffic(const struct service *service, const s
 	count->connections += begins;
 }
 
-/* RFC 1122, 3.2.2: errors are not answered with errors. */
-static __always_inline bool is_icmp(const struct packet *pkt)
-{
-	return pkt->to.protocol == IPPROTO_ICMP || pkt->to.protocol == IPPROTO_ICMPV6;
-}
-
 /* `number` is that of `to`; `entropy` is the same for all packets of a flow; `begins` counts a connection. */
 static __always_inline int send(struct xdp_md *ctx, const struct packet *pkt, const struct service *service,
 				const struct backend *to, __u32 number, __u32 entropy, bool begins)

@@ -238,6 +238,8 @@ struct service_options {
 	__be64 source_mask[2];	/* SERVICE_SOURCE: the client's bits that count; as in service_key */
 	__u64 rate_interval_ns; /* SERVICE_RATE: one packet per this time and source */
 	__u64 rate_burst_ns;	/* SERVICE_RATE: so much of it may be saved up */
+	__u32 nat_mtu;		/* SERVICE_NAT: IP bytes that fit the ways to all its backends */
+	__u32 pad;
 };
 
 /* A source prefix on a service's list. The list's 32 bits come first and always count in prefix_size. */

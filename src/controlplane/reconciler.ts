@@ -127,7 +127,7 @@ export function startReconciler(
     await pause();
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
-    const { changed: prepared, clean } = await settings.write(snapshot, given);
+    const { changed: prepared, clean } = await settings.write(snapshot, given, hops);
     const nat = await setFeatures(featuresOf(snapshot));
     if (nat) writeNat(nat, snapshot, given, sources, steps);
     await apply(maps, steps, places);

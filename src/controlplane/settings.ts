@@ -17,6 +17,7 @@ import { familyOf } from '../model/address.js';
 import { FairleadError } from '../model/errors.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { fragmentsKey, type KernelService, keyId, serviceKey, serviceKeyId } from './kernel-state.js';
+import type { NextHop } from './next-hops.js';
 import type { Numbering, PoolNumbers, ServiceNumbers } from './numbering.js';
 import { slices } from './slices.js';
 
@@ -76,7 +77,7 @@ function prefixMask(bits: number): Uint8Array {
   return Uint8Array.from({ length: 16 }, (_, at) => 0xff00 >> Math.min(8, Math.max(0, bits - at * 8)));
 }
 
-function optionsOf(service: Service): ServiceOptions {
+function optionsOf(service: Service, natMtu: number): ServiceOptions {
   const v6 = familyOf(service.address) === 6;
   const bits = (v6 ? service.affinityPrefix?.ipv6 : service.affinityPrefix?.ipv4) ?? (v6 ? 128 : 32);
   const { packetsPerSecond = 1, burst = 1 } = service.rateLimit ?? {};
@@ -85,6 +86,7 @@ function optionsOf(service: Service): ServiceOptions {
     sourceMask: prefixMask(bits),
     rateIntervalNs: interval,
     rateBurstNs: interval * BigInt(burst),
+    natMtu,
   };
 }
 
@@ -122,6 +124,8 @@ function soleServices(snapshot: Snapshot, numbering: Numbering): Aliases {
 const sameValue = (a: ServiceEntryValue, b: ServiceEntryValue | undefined): boolean =>
   a.number === b?.number && a.pool === b.pool && a.countersStart === b.countersStart && a.flags === b.flags;
 
+type NextHops = ReadonlyMap<string, NextHop | null>;
+
 type Prefixes = readonly string[] | ReadonlySet<string>;
 
 /** Lists by listNumber, server IDs by key, lengths by pool. */
@@ -132,13 +136,22 @@ interface Settings {
   readonly lengths: Map<number, Uint8Array>;
 }
 
-async function wanted(snapshot: Snapshot, numbering: Numbering): Promise<Settings> {
+/** The narrowest way to a backend of the pool, IP bytes; 0: none is known. */
+function narrowest(snapshot: Snapshot, pool: string, hops: NextHops): number {
+  const ways = (snapshot.pools.get(pool)?.value.backends ?? []).flatMap(({ address }) => hops.get(address)?.mtu ?? []);
+  return ways.length === 0 ? 0 : Math.min(...ways);
+}
+
+async function wanted(snapshot: Snapshot, numbering: Numbering, hops: NextHops): Promise<Settings> {
   const want: Settings = { options: new Map(), lists: new Map(), servers: new Map(), lengths: new Map() };
   const pause = slices();
   for (const { value: service } of snapshot.services.values()) {
     const number = numbering.services.get(serviceKeyId(service))?.number;
     if (number === undefined) continue;
-    if (flagsOf(service) & (ServiceFlag.SOURCE | ServiceFlag.RATE)) want.options.set(number, optionsOf(service));
+    if (flagsOf(service) & (ServiceFlag.SOURCE | ServiceFlag.RATE | ServiceFlag.NAT)) {
+      const nat = service.forwarding === 'nat';
+      want.options.set(number, optionsOf(service, nat ? narrowest(snapshot, service.pool, hops) : 0));
+    }
     if (service.allow?.length) want.lists.set(listNumber(number, false), service.allow);
     if (service.deny?.length) want.lists.set(listNumber(number, true), service.deny);
   }
@@ -190,7 +203,11 @@ export interface SettingsWriter {
    * Before services appear: all that is wanted is there. A list that an earlier owner of a number left is made the wanted one too.
    * Resolves with whether that took a change, and with what is to run when no packet asks for the rest any more: it takes that away.
    */
-  write(snapshot: Snapshot, numbering: Numbering): Promise<{ readonly changed: boolean; clean(): Promise<boolean> }>;
+  write(
+    snapshot: Snapshot,
+    numbering: Numbering,
+    hops: NextHops,
+  ): Promise<{ readonly changed: boolean; clean(): Promise<boolean> }>;
 }
 
 /** What is in the kernel is remembered, and read again this often: a difference heals within it. */
@@ -315,9 +332,9 @@ export function openSettings(maps: Maps): SettingsWriter {
   }
 
   return {
-    async write(snapshot, numbering) {
+    async write(snapshot, numbering, hops) {
       await read();
-      const want = await wanted(snapshot, numbering);
+      const want = await wanted(snapshot, numbering, hops);
       const sole = soleServices(snapshot, numbering);
       return { changed: await prepare(want, sole), clean: () => clean(want, sole) };
     },

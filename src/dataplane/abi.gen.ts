@@ -152,11 +152,13 @@ export interface ServiceOptions {
   sourceMask: Uint8Array;
   rateIntervalNs: bigint;
   rateBurstNs: bigint;
+  natMtu: number;
 }
-export const ServiceOptions = struct<ServiceOptions>(32, {
+export const ServiceOptions = struct<ServiceOptions>(40, {
   sourceMask: bytes(0, 16),
   rateIntervalNs: u64(16),
   rateBurstNs: u64(24),
+  natMtu: u32(32),
 });
 
 export interface RateKey {
@@ -383,7 +385,7 @@ export const Fragment = { size: 16, offset: { service: 0, backend: 8, early: 10,
 export const MapShape = {
   sources6: { type: 11, keySize: 24, valueSize: 4, maxEntries: 1048576, flags: 1 },
   sources4: { type: 11, keySize: 12, valueSize: 4, maxEntries: 1048576, flags: 1 },
-  service_options: { type: 2, keySize: 4, valueSize: 32, maxEntries: 4096, flags: 1024 },
+  service_options: { type: 2, keySize: 4, valueSize: 40, maxEntries: 4096, flags: 1024 },
   rates: { type: 9, keySize: 24, valueSize: 8, maxEntries: 65536, flags: 0 },
   quic_lengths: { type: 2, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1024 },
   quic_servers: { type: 1, keySize: 24, valueSize: 4, maxEntries: 131072, flags: 1 },

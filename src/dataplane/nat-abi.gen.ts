@@ -33,7 +33,8 @@ export const NatOutcome = {
   NO_BACKEND: 7,
   TOO_BIG: 8,
   MALFORMED: 9,
-  COUNT: 10,
+  ERROR: 10,
+  COUNT: 11,
 } as const;
 
 export interface NatService {
@@ -58,6 +59,23 @@ export const NatPool = struct<NatPool>(280, {
   start: u32(16),
   mask: u32(20),
   address: bytes(24, 256),
+});
+
+export interface FragmentKey {
+  from: Uint8Array;
+  to: Uint8Array;
+  id: number;
+  protocol: number;
+  family: number;
+  kind: number;
+}
+export const FragmentKey = struct<FragmentKey>(40, {
+  from: bytes(0, 16),
+  to: bytes(16, 16),
+  id: u32(32),
+  protocol: u8(36),
+  family: u8(37),
+  kind: u8(38),
 });
 
 export interface NatBucket {
@@ -133,6 +151,17 @@ export const NatCounts = struct<NatCounts>(16, {
   freed: u32(12),
 });
 
+export interface NatFragment {
+  id: number;
+  way: number;
+  ticks: number;
+}
+export const NatFragment = struct<NatFragment>(16, {
+  id: u32(0),
+  way: u32(4),
+  ticks: u32(8),
+});
+
 /** Every map that programs share, by its name in C; sizes in bytes, `maxEntries` is the default. */
 export const MapShape = {
   nat_services: { type: 2, keySize: 4, valueSize: 24, maxEntries: 4096, flags: 1024 },
@@ -142,7 +171,8 @@ export const MapShape = {
   nat_ring: { type: 2, keySize: 4, valueSize: 4, maxEntries: 1, flags: 1024 },
   nat_timeouts: { type: 2, keySize: 4, valueSize: 4, maxEntries: 12, flags: 1024 },
   nat_counts: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 1024 },
-  nat_outcomes: { type: 6, keySize: 4, valueSize: 80, maxEntries: 4096, flags: 0 },
+  nat_outcomes: { type: 6, keySize: 4, valueSize: 88, maxEntries: 4096, flags: 0 },
+  nat_fragments: { type: 9, keySize: 40, valueSize: 16, maxEntries: 16384, flags: 0 },
   nat_timers: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 0 },
 } as const;
 

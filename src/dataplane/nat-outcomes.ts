@@ -5,11 +5,11 @@ import type { NatTables } from './nat.js';
 import { NatOutcome } from './nat-abi.gen.js';
 import { native } from './native.js';
 
+const DROPS = ['FULL', 'PORTS', 'BUDGET', 'UNKNOWN', 'NO_BACKEND', 'TOO_BIG', 'MALFORMED'] as const;
+
 /** The outcomes that are drops, with the names that metrics and API have for them: nat_full, nat_ports, ... */
 export const NAT_DROPS: ReadonlyMap<number, string> = new Map(
-  Object.entries(NatOutcome)
-    .filter(([, outcome]) => outcome >= NatOutcome.FULL && outcome < NatOutcome.COUNT)
-    .map(([name, outcome]) => [outcome, `nat_${name.toLowerCase()}`]),
+  DROPS.map((name) => [NatOutcome[name], `nat_${name.toLowerCase()}`]),
 );
 
 /** Counts at service number x NatOutcome.COUNT + outcome; number 0: egress. */

@@ -96,12 +96,14 @@ function adopt(root: string): Partial<Record<NatMapName, NativeMap>> {
   return found;
 }
 
-async function load(
+/** Loads tc_nat with the packet path's tables, and with `reuse` for its own, for these interfaces. Rejects with the addon's error. */
+export async function loadNat(
   config: NatConfig,
   program: ProgramConfig,
   maps: Maps,
   reuse: Partial<Record<NatMapName, NativeMap>>,
-) {
+  interfaces: readonly string[] = [],
+): Promise<{ readonly object: NativeObject; readonly tables: NatTables }> {
   const room = reuse.nat_connections?.info.maxEntries ?? config.connections;
   const object = native.openObject(objectPath('tc_nat'));
   try {
@@ -122,18 +124,24 @@ async function load(
       if (known) object.reuseMap(name, known);
     }
     await object.load();
-    return { object, room };
+    const tables = openTables(object, room, interfaces);
+    if (!reuse.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
+    writeTimeouts(tables, config.timeouts);
+    return { object, tables };
   } catch (error) {
     object.close();
     throw error;
   }
 }
 
-function openTables(object: NativeObject, room: number, programs: readonly NatProgram[]): NatTables {
+function openTables(object: NativeObject, room: number, interfaces: readonly string[]): NatTables {
   const handle = Object.fromEntries(
     (Object.keys(MapShape) as NatMapName[]).map((name) => [name, object.map(name)]),
   ) as Record<NatMapName, NativeMap>;
   const clock = object.program('nat_clock');
+  const nat = object.program('tc_nat');
+  const programs = interfaces.map((name) => ({ interface: name, program: nat.name, tag: nat.tag }));
+  nat.close();
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
@@ -161,14 +169,11 @@ export async function openNat(
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
   const adopted = adopt(root);
-  const { object, room } = await load(config, program, maps, adopted);
+  const names = program.interfaces.map(({ name }) => name);
+  const { object, tables } = await loadNat(config, program, maps, adopted, names);
   const nat = object.program('tc_nat');
   const links: NativeLink[] = [];
   try {
-    const attached = program.interfaces.map(({ name }) => ({ interface: name, program: nat.name, tag: nat.tag }));
-    const tables = openTables(object, room, attached);
-    if (!adopted.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
-    writeTimeouts(tables, config.timeouts);
     for (const [name, map] of Object.entries(tables.handle))
       if (!adopted[name as NatMapName]) pinOver(join(root, 'maps', name), map);
     const swaps = openSwaps();

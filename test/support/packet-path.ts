@@ -31,7 +31,7 @@ export interface PacketPath {
     address: string,
     pool: number,
     slot: number,
-    more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean; tags?: Uint8Array },
+    more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean; tags?: Uint8Array; port?: number },
   ): void;
   /** A ring of rows without a history; or rows as writeRingRows takes them. */
   ring(pool: number, start: number, owners: Uint16Array): void;
@@ -80,7 +80,7 @@ export async function openPacketPath(
         mtu: more.mtu ?? 1500,
         tagCount: (more.tags?.length ?? 0) / 4,
         tag: Uint8Array.from({ length: 8 }, (_, at) => more.tags?.[at] ?? 0),
-        port: 0,
+        port: more.port ?? 0,
       });
     },
     ring: (pool, start, owners) => rows(pool, start, stableRows(owners)),

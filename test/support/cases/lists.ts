@@ -21,6 +21,7 @@ export function prepareLists(path: PacketPath): void {
     sourceMask: new Uint8Array(16),
     rateIntervalNs: 3_600_000_000_000n,
     rateBurstNs: 7_200_000_000_000n,
+    natMtu: 0,
   };
   const key = new Uint8Array(Uint32Array.of(RATE).buffer);
   path.maps.handle.service_options.set(key, ServiceOptions.encode(options), 0);

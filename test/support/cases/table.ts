@@ -118,7 +118,7 @@ export function declare(path: PacketPath, it: Declared): void {
 export const u32 = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
 
 export function setOptions(path: PacketPath, service: number, more: Partial<ServiceOptions>): void {
-  const options = { sourceMask: new Uint8Array(16), rateIntervalNs: 1n, rateBurstNs: 1n, ...more };
+  const options = { sourceMask: new Uint8Array(16), rateIntervalNs: 1n, rateBurstNs: 1n, natMtu: 0, ...more };
   path.maps.handle.service_options.set(u32(service), ServiceOptions.encode(options), 0);
 }
 

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Fragments behind the first one have no ports: they go where the first one of their datagram went, and one
+ * that comes before it where the last fragments between the same addresses went (docs/nat.md, "Fragments").
+ */
+#ifndef FAIRLEAD_NAT_FRAGMENT_H
+#define FAIRLEAD_NAT_FRAGMENT_H
+
+#include "nat_send.h"
+
+static __always_inline struct fragment_key nat_fragment_key(const struct packet *pkt, enum fragment_kind kind)
+{
+	return (struct fragment_key){
+		.from = {pkt->from[0], pkt->from[1]},
+		.to = {pkt->to.address[0], pkt->to.address[1]},
+		.id = kind == FRAGMENT_DATAGRAM ? pkt->fragment_id : 0,
+		.protocol = pkt->to.protocol,
+		.family = pkt->to.family,
+		.kind = kind,
+	};
+}
+
+/* The first fragment's connection is that of those that follow. */
+static __always_inline void nat_fragment_note(const struct packet *pkt, __u32 id, __u32 way, __u32 ticks)
+{
+	struct nat_fragment value = {.id = id, .way = way, .ticks = ticks};
+	struct fragment_key key = nat_fragment_key(pkt, FRAGMENT_DATAGRAM);
+
+	bpf_map_update_elem(&nat_fragments, &key, &value, BPF_ANY);
+	key = nat_fragment_key(pkt, FRAGMENT_PAIR);
+	bpf_map_update_elem(&nat_fragments, &key, &value, BPF_ANY);
+}
+
+static __always_inline struct nat_fragment *nat_fragment_find(const struct packet *pkt,
+							      enum fragment_kind kind, __u32 ticks)
+{
+	struct fragment_key key = nat_fragment_key(pkt, kind);
+	struct nat_fragment *found = bpf_map_lookup_elem(&nat_fragments, &key);
+
+	return found && (ticks - found->ticks) >> FRAGMENT_LIFE_TICKS_SHIFT == 0 ? found : NULL;
+}
+
+/* A later fragment: addresses only. TC_ACT_UNSPEC: not of a connection of ours. */
+__noinline int nat_fragment(struct __sk_buff *skb)
+{
+	struct packet pkt = {};
+	struct nat_end from, to;
+	__u32 ticks = bpf_jiffies64();
+
+	if (nat_parse(skb, &pkt) != REASON_FRAGMENT)
+		return TC_ACT_UNSPEC;
+	struct nat_fragment *known = nat_fragment_find(&pkt, FRAGMENT_DATAGRAM, ticks);
+
+	if (!known)
+		known = nat_fragment_find(&pkt, FRAGMENT_PAIR, ticks);
+	struct nat_connection *nat = known ? nat_connection(known->id) : NULL;
+
+	if (!nat || nat->state == NAT_FREE || nat->state == NAT_GONE)
+		return TC_ACT_UNSPEC;
+	__u32 way = known->way & 1;
+	const struct backend *backend = way == NAT_REQUEST && nat->service ? nat_taking(nat->backend) : NULL;
+
+	if (way == NAT_REQUEST && nat->service && !backend)
+		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
+	nat_tally(nat, way, skb, &pkt, ticks);
+	nat_count(nat->service, way == NAT_REQUEST ? NAT_OUTCOME_FORWARDED : NAT_OUTCOME_RETURNED);
+	nat_ends(nat, way, &pkt, &from, &to);
+	if (!nat_rewrite_addresses(skb, &pkt, &from, &to))
+		return TC_ACT_SHOT;
+	if (way == NAT_REPLY || !backend)
+		return nat_to_client(skb, nat);
+	return nat_to_backend(skb, backend);
+}
+
+#endif

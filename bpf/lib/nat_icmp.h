@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * ICMP errors about connections of NAT (RFC 5508, section 4): the packet they quote is made what its sender
+ * had sent, and the error goes where that came from. A router's own address stays, so that traceroute shows
+ * the way.
+ */
+#ifndef FAIRLEAD_NAT_ICMP_H
+#define FAIRLEAD_NAT_ICMP_H
+
+#include "nat_send.h"
+
+#define QUOTE_MIN 8 /* bytes of a quoted transport header: all that RFC 792 promises */
+/* Ethernet, two IPv4 headers with options, ICMP, and as much of TCP as holds its checksum. */
+#define NAT_ICMP_HEADERS (sizeof(struct ethhdr) + 60 + sizeof(struct icmp_header) + 60 + TCP_HEADER_MIN)
+
+/* Where things are, from the frame's start, and what the quote says. */
+struct nat_quote {
+	__u32 l4;    /* the ICMP header */
+	__u32 ip;    /* the quoted IP header */
+	__u32 ports; /* the quoted transport header */
+	__u32 check; /* its checksum; 0: none, or not in the quote */
+	__u32 family;
+	struct packet back; /* a packet that answers the quoted one */
+};
+
+static __always_inline bool is_icmp_error(__u32 family, __u8 type)
+{
+	if (family == FAMILY_IPV6)
+		return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER;
+	return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER;
+}
+
+/* Of the same family as the error. False: it quotes nothing that NAT could know. */
+static __always_inline bool nat_read_quote(struct __sk_buff *skb, struct nat_quote *quote)
+{
+	void *start = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct icmp_header *icmp = start + (quote->l4 & 0x7f);
+	struct packet *back = &quote->back;
+
+	if ((void *)(icmp + 1) > end || !is_icmp_error(quote->family, icmp->type))
+		return false;
+	back->to.family = quote->family;
+	quote->ip = quote->l4 + sizeof(*icmp);
+	if (quote->family == FAMILY_IPV4) {
+		struct iphdr *ip = start + (quote->ip & 0x7f);
+
+		if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5 ||
+		    ip->frag_off & bpf_htons(IP_OFFSET))
+			return false;
+		back->from[0] = ip->daddr;
+		back->to.address[0] = ip->saddr;
+		back->to.protocol = ip->protocol;
+		quote->ports = quote->ip + ip->ihl * 4;
+	} else {
+		struct ipv6hdr *ip = start + (quote->ip & 0x7f);
+
+		if ((void *)(ip + 1) > end || ip->version != 6)
+			return false;
+		copy_address(back->from, &ip->daddr);
+		copy_address(back->to.address, &ip->saddr);
+		back->to.protocol = ip->nexthdr;
+		quote->ports = quote->ip + sizeof(*ip);
+	}
+	__be16 *ports = start + (quote->ports & 0xff);
+
+	if ((void *)ports + QUOTE_MIN > end ||
+	    (back->to.protocol != IPPROTO_TCP && back->to.protocol != IPPROTO_UDP))
+		return false;
+	back->from_port = ports[1];
+	back->to.port = ports[0];
+	if (back->to.protocol == IPPROTO_UDP)
+		quote->check = ports[UDP_CHECK / 2] ? quote->ports + UDP_CHECK : 0;
+	else if ((void *)ports + TCP_CHECK + 2 <= end)
+		quote->check = quote->ports + TCP_CHECK;
+	return true;
+}
+
+/* Sums of an address pair and of ports, folded. */
+static __always_inline __u16 sum_pair(const __be64 *a, const __be64 *b)
+{
+	return fold_once(fold_once(fold_once(sum_address(a)) + fold_once(sum_address(b))));
+}
+
+/* A quote whose packet goes from `to` to `from`: the other way than the error. */
+static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct nat_quote *quote,
+					    const struct nat_end *from, const struct nat_end *to)
+{
+	void *start = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	const struct packet *back = &quote->back;
+	struct icmp_header *icmp = start + (quote->l4 & 0x7f);
+	__be16 *ports = start + (quote->ports & 0xff);
+	__be16 *check = start + (quote->check & 0xff);
+	__u16 old = sum_pair(back->from, back->to.address), new = sum_pair(from->address, to->address);
+	__u16 old_ports = fold_once(back->from_port + back->to.port),
+	      new_ports = fold_once(from->port + to->port);
+
+	if ((void *)(icmp + 1) > end || (void *)(ports + 2) > end || (void *)(check + 1) > end)
+		return false;
+	/* What changes within ICMP's own checksum: all of it but an IPv4 header, whose sum stays the same. */
+	__u16 sum = icmp->checksum;
+
+	sum = checksum_change(sum, old_ports, new_ports);
+	if (quote->family == FAMILY_IPV6)
+		sum = checksum_change(sum, old, new);
+	if (quote->check) {
+		__u16 before = *check;
+		__u16 after = checksum_change(checksum_change(before, old, new), old_ports, new_ports);
+
+		if (back->to.protocol == IPPROTO_UDP && !after)
+			after = 0xffff;
+		sum = checksum_change(sum, before, after);
+		*check = after;
+	}
+	icmp->checksum = sum;
+	ports[0] = to->port;
+	ports[1] = from->port;
+	if (quote->family == FAMILY_IPV4) {
+		struct iphdr *ip = start + (quote->ip & 0x7f);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		ip->check = checksum_change(ip->check, old, new);
+		ip->saddr = (__be32)to->address[0];
+		ip->daddr = (__be32)from->address[0];
+	} else {
+		struct ipv6hdr *ip = start + (quote->ip & 0x7f);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		copy_address((__be64 *)&ip->saddr, to->address);
+		copy_address((__be64 *)&ip->daddr, from->address);
+	}
+	return true;
+}
+
+/* The error's own ends; ICMPv6's checksum covers them. */
+static __always_inline bool nat_readdress(struct __sk_buff *skb, const struct nat_quote *quote,
+					  const struct packet *pkt, const __be64 *from, const __be64 *to)
+{
+	void *start = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct icmp_header *icmp = start + (quote->l4 & 0x7f);
+	__u16 old = sum_pair(pkt->from, pkt->to.address), new = sum_pair(from, to);
+
+	if ((void *)(icmp + 1) > end)
+		return false;
+	if (quote->family == FAMILY_IPV4) {
+		struct iphdr *ip = start + sizeof(struct ethhdr);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		ip->check = checksum_change(ip->check, old, new);
+		ip->saddr = (__be32)from[0];
+		ip->daddr = (__be32)to[0];
+		return true;
+	}
+	struct ipv6hdr *ip = start + sizeof(struct ethhdr);
+
+	if ((void *)(ip + 1) > end)
+		return false;
+	icmp->checksum = checksum_change(icmp->checksum, old, new);
+	copy_address((__be64 *)&ip->saddr, from);
+	copy_address((__be64 *)&ip->daddr, to);
+	return true;
+}
+
+/* TC_ACT_UNSPEC: it is not about a connection of ours. */
+__noinline int nat_icmp(struct __sk_buff *skb)
+{
+	struct nat_quote quote = {};
+	struct packet error = {}, *pkt = &error;
+	struct nat_end from, to;
+
+	nat_parse(skb, pkt);
+	__u32 want = skb->len < NAT_ICMP_HEADERS ? skb->len : NAT_ICMP_HEADERS;
+
+	if (bpf_skb_pull_data(skb, want))
+		return TC_ACT_UNSPEC;
+	quote.family = pkt->to.family;
+	quote.l4 = sizeof(struct ethhdr) + pkt->l4_offset;
+	if (!nat_read_quote(skb, &quote))
+		return TC_ACT_UNSPEC;
+	__u64 found = nat_find(&quote.back, flow_hash(&quote.back));
+	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
+
+	if (!nat)
+		return TC_ACT_UNSPEC;
+	__u32 way = found >> 1 & 1;
+	const struct backend *backend = way == NAT_REQUEST && nat->service ? nat_taking(nat->backend) : NULL;
+
+	if (way == NAT_REQUEST && !backend)
+		return nat->service ? nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND) : TC_ACT_UNSPEC;
+	nat_ends(nat, way, &quote.back, &from, &to);
+	/* Sent by the quoted packet's own destination, or by a router that a backend may not know the way to.
+	 */
+	bool by_end = pkt->from[0] == quote.back.from[0] && pkt->from[1] == quote.back.from[1];
+	const __be64 *sender = by_end || (way == NAT_REQUEST && nat->pool) ? from.address : pkt->from;
+
+	if (!nat_write_quote(skb, &quote, &from, &to) || !nat_readdress(skb, &quote, pkt, sender, to.address))
+		return TC_ACT_SHOT;
+	nat_count(nat->service, NAT_OUTCOME_ERROR);
+	return backend ? nat_to_backend(skb, backend) : nat_to_client(skb, nat);
+}
+
+#endif

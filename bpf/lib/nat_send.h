@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The ways out of tc_nat: to the backend, to the client, nowhere. */
+#ifndef FAIRLEAD_NAT_SEND_H
+#define FAIRLEAD_NAT_SEND_H
+
+#include "nat_connect.h"
+
+/* What a function says, beside actions: for another one to look at. */
+#define NAT_OTHER (-2)
+#define NAT_LATER (-3)
+
+static __always_inline int nat_drop(__u32 service, enum nat_outcome why)
+{
+	nat_count(service, why);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline struct backend *nat_taking(__u32 number)
+{
+	struct backend *backend = bpf_map_lookup_elem(&backends, &number);
+
+	return backend && backend->flags & BACKEND_VALID ? backend : NULL;
+}
+
+static __always_inline bool nat_set_macs(struct __sk_buff *skb, const __u8 *to, const __u8 *from)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return false;
+	__builtin_memcpy(eth->h_dest, to, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, from, ETH_ALEN);
+	return true;
+}
+
+static __always_inline int nat_to_backend(struct __sk_buff *skb, const struct backend *to)
+{
+	if (!nat_set_macs(skb, to->next_hop_mac, to->source_mac))
+		return TC_ACT_SHOT;
+	for (int tag = 1; tag >= 0; tag--) {
+		const __be16 *words = (const __be16 *)&to->tag[tag];
+
+		if (tag < to->tag_count && bpf_skb_vlan_push(skb, words[0], bpf_ntohs(words[1])))
+			return TC_ACT_SHOT;
+	}
+	return bpf_redirect(to->interface, 0);
+}
+
+/* Out where its requests come in; of an egress connection up to the stack, which knows the way. */
+static __always_inline int nat_to_client(struct __sk_buff *skb, const struct nat_connection *nat)
+{
+	if (!nat->service)
+		return TC_ACT_UNSPEC;
+	return nat_set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0)
+								: TC_ACT_SHOT;
+}
+
+#endif

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// tc_nat loaded beside a packet path, for the packet tables: no interface, no control plane.
+import { addressField } from '../../src/controlplane/kernel-state.js';
+import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
+import { loadNat, type NatTables, type NatTimeouts, writeNatService, writePool } from '../../src/dataplane/nat.js';
+import { NatConnection, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
+import type { NativeProgram, NativeRun } from '../../src/dataplane/native.js';
+import { parseAddress } from '../../src/model/address.js';
+import { openPacketPath, type PacketPath, TEST_CONFIG } from './packet-path.js';
+
+export const TIMEOUTS: NatTimeouts = {
+  tcpNew: 60,
+  tcpEstablished: 7440,
+  tcpClosing: 240,
+  tcpClosed: 10,
+  udpNew: 30,
+  udpEstablished: 300,
+};
+export const TC = { UNSPEC: 0xffffffff, SHOT: 2, REDIRECT: 7 } as const;
+
+export interface NatPath extends PacketPath {
+  readonly tables: NatTables;
+  /** Addresses of a pool, with all their ports or only these, in that order. */
+  pool(number: number, addresses: readonly string[], ports?: readonly number[]): void;
+  /** A service in NAT mode; pool 0: sources stay. */
+  nat(number: number, address: string, port: number, protocol: 'tcp' | 'udp', ring: number, pool: number): void;
+  /** What tc_nat makes of a frame that came in by lo. */
+  run(frame: Uint8Array): NativeRun;
+  /** Connections that are not over, as the kernel has them. */
+  connections(): NatConnection[];
+  /** Has the kernel sweep; without, connections stay. */
+  sweep(): void;
+  /** Packets of a service so far, all outcomes that are not 0. */
+  outcomes(service: number): Record<string, number>;
+}
+
+export async function openNatPath(
+  connections = 1024,
+  timeouts: Partial<NatTimeouts> = {},
+  config: Partial<typeof TEST_CONFIG> = {},
+): Promise<NatPath> {
+  const path = await openPacketPath(config);
+  const { object, tables } = await loadNat(
+    { connections, timeouts: { ...TIMEOUTS, ...timeouts } },
+    { ...TEST_CONFIG, ...config },
+    path.maps,
+    {},
+  );
+  const [program, start]: NativeProgram[] = [object.program('tc_nat'), object.program('nat_start')];
+  object.close();
+  let next = connections;
+  return {
+    ...path,
+    tables,
+    pool(number, addresses, ports) {
+      writePool(tables, number, { start: next, size: 65536 * addresses.length, address: addresses.map(addressField) });
+      if (ports) {
+        const [head] = [(number * tables.pools.length) / 256];
+        const words = new DataView(tables.pools.buffer, head);
+        words.setBigUint64(8, BigInt(ports.length), true);
+        for (const [at, port] of ports.entries()) tables.ring[(next + at) * 2] = port;
+      }
+      next += 65536 * addresses.length;
+    },
+    nat(number, address, port, protocol, ring, pool) {
+      writeNatService(tables, number, { address: addressField(address), pool });
+      path.service(number, address, port, protocol, ring, number * 16, ServiceFlag.NAT);
+    },
+    run: (frame) => program?.run(frame, null) ?? fail(),
+    connections: () =>
+      Array.from({ length: tables.counts[0] ?? 0 }, (_, id) =>
+        NatConnection.decode(tables.connections.subarray(id * NatConnection.size, (id + 1) * NatConnection.size)),
+      ).filter(({ state }) => state !== NatState.FREE && state !== NatState.GONE),
+    sweep: () => void start?.run(new Uint8Array(64), null),
+    outcomes(service) {
+      const value = tables.handle.nat_outcomes.get(new Uint8Array(Uint32Array.of(service).buffer));
+      const counts = new BigUint64Array(Uint8Array.from(value ?? []).buffer);
+      const total = (at: number): number => {
+        let sum = 0;
+        for (let cpu = at; cpu < counts.length; cpu += NatOutcome.COUNT) sum += Number(counts[cpu]);
+        return sum;
+      };
+      const { COUNT, ...names } = NatOutcome;
+      return Object.fromEntries(
+        Object.entries(names).flatMap(([name, at]) => (total(at) > 0 ? [[name.toLowerCase(), total(at)]] : [])),
+      );
+    },
+    close() {
+      for (const each of [program, start]) each?.close();
+      tables.close();
+      path.close();
+    },
+  };
+}
+
+const fail = (): never => {
+  throw new Error('tc_nat has no program');
+};
+
+/** An address as 16 bytes. */
+export const bytes16 = (address: string): Uint8Array => {
+  const bytes = new Uint8Array(16);
+  bytes.set(parseAddress(address).bytes);
+  return bytes;
+};
