@@ -176,4 +176,11 @@ int nat_start(struct __sk_buff *skb)
 	return nat_sweep_start();
 }
 
+/* Run by BPF_PROG_TEST_RUN: the clock of nat_connection.seen and begun. */
+SEC("tc")
+int nat_clock(struct __sk_buff *skb)
+{
+	return bpf_jiffies64();
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

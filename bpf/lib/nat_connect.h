@@ -17,23 +17,54 @@ static __always_inline void nat_count(__u32 service, enum nat_outcome outcome)
 		counts[at]++;
 }
 
+/*
+ * How long a handshake takes, each half by its first packet. Until it is over the second half's place holds
+ * the clock: of the SYN, then of the SYN-ACK.
+ */
+static __always_inline void nat_shake(struct nat_connection *nat, __u32 way, bool syn)
+{
+	__u32 now = bpf_ktime_get_ns() / 1000, since = nat->handshake_us[1];
+	__u32 spent = now - since ? now - since : 1; /* 0: not seen */
+
+	if (way == NAT_REPLY && syn && since && !nat->handshake_us[0]) {
+		nat->handshake_us[0] = spent;
+		nat->handshake_us[1] = now | !now;
+	} else if (way == NAT_REQUEST && syn && !since) {
+		nat->handshake_us[1] = now | !now;
+	} else if (way == NAT_REQUEST && !syn) {
+		nat->handshake_us[1] = nat->handshake_us[0] ? spent : 0;
+	}
+}
+
 /* What of TCP's states matters for how long a connection is kept (RFC 9293; timeouts as RFC 5382 wants them).
  */
 static __always_inline void nat_follow(struct nat_connection *nat, __u32 way, const struct packet *pkt)
 {
+	__u8 before = nat->state, state = before;
+
 	if (pkt->to.protocol != IPPROTO_TCP) {
-		if (way == NAT_REPLY && nat->state == NAT_NEW)
+		if (way == NAT_REPLY && state == NAT_NEW)
 			nat->state = NAT_ESTABLISHED;
 		return;
 	}
+	bool syn = pkt->tcp_flags & TCP_SYN;
+
 	if (pkt->tcp_flags & TCP_RST) {
-		nat->state = NAT_CLOSED;
+		state = NAT_CLOSED;
 	} else if (pkt->tcp_flags & TCP_FIN) {
 		nat->fins |= 1 << way;
-		nat->state = nat->fins == 3 ? NAT_CLOSED : NAT_CLOSING;
-	} else if (nat->state == NAT_NEW && !(pkt->tcp_flags & TCP_SYN) && way == NAT_REQUEST) {
-		nat->state = NAT_ESTABLISHED;
+		state = nat->fins == 3 ? NAT_CLOSED : NAT_CLOSING;
+	} else if (state == NAT_NEW) {
+		nat_shake(nat, way, syn);
+		if (way == NAT_REQUEST && !syn)
+			state = NAT_ESTABLISHED;
 	}
+	if (state == before)
+		return;
+	if (state >= NAT_CLOSING && before == NAT_NEW)
+		nat->handshake_us[1] = 0;
+	/* Last: who reads that it is over reads how long it took. */
+	*(volatile __u8 *)&nat->state = state;
 }
 
 /* One more packet, or a super-packet of several. */

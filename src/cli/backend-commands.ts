@@ -48,6 +48,14 @@ export function backendCommands(program: Command, io: Io): void {
     .argument('[name]', 'name of the backend; needed unless the file says it')
     .option('-f, --file <path>', 'YAML or JSON of one backend or several, - for standard input')
     .option('--address <ip>', 'its address')
+    .addOption(
+      integerOption(
+        '--port <n>',
+        "with forwarding nat: where it listens; the service's port when not given",
+        1,
+        65_535,
+      ),
+    )
     .addOption(weightOption())
     .addOption(new Option('--state <name>', 'whether it takes flows').choices(['active', 'drain', 'disabled']))
     .addOption(
@@ -64,19 +72,25 @@ export function backendCommands(program: Command, io: Io): void {
     async (
       pool: string,
       name: string | undefined,
-      options: WriteOptions & { file?: string; address?: string; weight?: number; state?: string; serverId?: object[] },
+      options: WriteOptions & {
+        file?: string;
+        address?: string;
+        port?: number;
+        weight?: number;
+        state?: string;
+        serverId?: object[];
+      },
       command: Command,
     ) => {
-      const { file, address, weight, state, serverId: serverIds } = options;
-      const isFlagged = address !== undefined || weight !== undefined || state !== undefined || serverIds !== undefined;
+      const { file, address, port, weight, state, serverId: serverIds } = options;
+      const fields = { address, port, weight, state, serverIds };
+      const isFlagged = Object.values(fields).some((field) => field !== undefined);
       if ((file !== undefined) === isFlagged)
-        misused(command, 'say what to store: either --file or --address, --weight, --state, --server-id');
+        misused(command, 'say what to store: either --file or --address, --port, --weight, --state, --server-id');
       if (file === undefined && name === undefined) misused(command, 'missing the name of the backend');
       const session = await openSession(io, command);
       const documents =
-        file === undefined
-          ? [{ name: name ?? '', body: { address, weight, state, serverIds } }]
-          : await documentsIn(io, file, name, ['pool']);
+        file === undefined ? [{ name: name ?? '', body: fields }] : await documentsIn(io, file, name, ['pool']);
       await putAll(session, documents, options, {
         path: (each) => backendPath(pool, each),
         title: (each) => titleOf(pool, each),

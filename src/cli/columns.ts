@@ -7,11 +7,13 @@ import { formatBytes, formatDuration, formatShare } from './units.js';
 
 const unknown = '-'; // the node has not applied the object
 
+const hostText = (address: string): string => (address.includes(':') ? `[${address}]` : address);
+
 export const serviceColumns: readonly Column<ShownService>[] = [
   { title: 'NAME', text: ({ name }) => name },
   {
     title: 'ADDRESS',
-    text: ({ address, port }) => `${address.includes(':') ? `[${address}]` : address}:${port || '*'}`,
+    text: ({ address, port }) => `${hostText(address)}:${port || '*'}`,
   },
   { title: 'PROTOCOL', text: ({ protocol }) => protocol },
   { title: 'POOL', text: ({ pool }) => pool },
@@ -37,7 +39,7 @@ export const poolColumns: readonly Column<ShownPool>[] = [
 export const backendColumns: readonly Column<ShownBackend>[] = [
   { title: 'POOL', text: ({ pool }) => pool },
   { title: 'NAME', text: ({ name }) => name },
-  { title: 'ADDRESS', text: ({ address }) => address },
+  { title: 'ADDRESS', text: ({ address, port }) => (port === undefined ? address : `${hostText(address)}:${port}`) },
   { title: 'WEIGHT', kind: 'number', text: ({ weight }) => `${weight}` },
   { title: 'STATE', text: ({ state }) => state, colour: ({ state }) => stateColours[state] },
   number('WANTED', (status) => formatShare(status.shareWanted)),
@@ -65,8 +67,8 @@ export function drainText({ drain, status }: ShownBackend, now: number): string 
   return `flows left: ${seen.flowsLeft}${ages}, about ${span(seen.etaSeconds)} to go${cut}`;
 }
 
-/** The columns of flows, their ages counted to `now` (Unix milliseconds). */
-export function flowColumns(now: number): readonly Column<ShownFlow>[] {
+/** The columns of flows, their ages counted to `now` (Unix milliseconds); those of NAT where it has any. */
+export function flowColumns(now: number, flows: readonly ShownFlow[]): readonly Column<ShownFlow>[] {
   return [
     { title: 'CLIENT', text: ({ client }) => client },
     { title: 'VIP', spare: true, text: ({ vip, protocol }) => (protocol === null ? vip : `${vip}/${protocol}`) },
@@ -77,8 +79,25 @@ export function flowColumns(now: number): readonly Column<ShownFlow>[] {
     { title: 'BYTES', kind: 'number', text: ({ bytes }) => formatBytes(bytes) },
     { title: 'AGE', kind: 'number', text: ({ firstSeen }) => formatDuration(now - firstSeen) },
     { title: 'IDLE', kind: 'number', text: ({ lastSeen }) => formatDuration(now - lastSeen) },
+    ...(flows.some(({ nat }) => nat) ? natColumns : []),
   ];
 }
+
+const milliseconds = (ns: number | null): string => (ns === null ? unknown : (ns / 1e6).toFixed(2));
+
+/** Spare, the first of them last: SOURCE is what the backend sees the client as; MS is the handshake's halves, to the backend and to the client. */
+const natColumns: readonly Column<ShownFlow>[] = [
+  { title: 'REPLIES', kind: 'number', spare: true, text: ({ nat }) => (nat ? `${nat.replyPackets}` : '') },
+  { title: 'REPLY BYTES', kind: 'number', spare: true, text: ({ nat }) => (nat ? formatBytes(nat.replyBytes) : '') },
+  { title: 'SOURCE', spare: true, text: ({ nat }) => nat?.source ?? '' },
+  { title: 'DESTINATION', spare: true, text: ({ nat }) => nat?.destination ?? '' },
+  {
+    title: 'MS',
+    kind: 'number',
+    spare: true,
+    text: ({ nat }) => (nat ? `${milliseconds(nat.handshake.backendNs)}+${milliseconds(nat.handshake.clientNs)}` : ''),
+  },
+];
 
 export const dropColumns: readonly Column<ShownDrop>[] = [
   { title: 'SERVICE', text: ({ service }) => service ?? unknown },

@@ -30,7 +30,7 @@ export function lookCommands(program: Command, io: Io): void {
     const texts = Object.entries(query).map(([name, value]) => [name, value === undefined ? undefined : `${value}`]);
     const { body } = await session.call('GET', '/flows', { query: Object.fromEntries(texts) });
     const { items } = body as { items: readonly ShownFlow[] };
-    session.table(body, flowColumns(Date.now()), items, 'flows');
+    session.table(body, flowColumns(Date.now(), items), items, 'flows');
   });
 
   const drops = program.command('drops').description('count the dropped packets by service and reason');

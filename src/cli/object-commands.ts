@@ -45,6 +45,7 @@ const serviceKind: Kind<ShownService> = {
     put: [
       'services put web --address 192.0.2.10 --port 80 --protocol tcp --pool web',
       'services put dns --address 192.0.2.10 --port 53 --protocol udp --pool dns --forwarding gue --rate-limit 200:400',
+      'services put app --address 192.0.2.10 --port 443 --protocol tcp --pool app --forwarding nat --snat auto',
       'services put -f web.yaml',
     ],
     name: 'web',
@@ -57,13 +58,17 @@ const poolKind: Kind<ShownPool> = {
   details: (pool, { style }) =>
     pool.backends.length === 0 ? [] : ['', ...formatTable(backendColumns, backendsOf(pool), style)],
   flags: [
-    new Option('--backend <name=ip[@weight]>', 'a backend of the pool; once for each').argParser(
+    new Option('--backend <name=ip[:port][@weight]>', 'a backend of the pool; once for each').argParser(
       (text: string, before: readonly object[] | undefined) => [...(before ?? []), readBackendFlag(text)],
     ),
   ],
   body: async ({ backend }) => ({ backends: backend }),
   examples: {
-    put: ['pools put web --backend b1=10.0.0.1 --backend b2=10.0.0.2@50', 'pools put -f web.yaml'],
+    put: [
+      'pools put web --backend b1=10.0.0.1 --backend b2=10.0.0.2@50',
+      'pools put app --backend b1=10.0.0.1:8080 --backend b2=[fd00::2]:8080@50',
+      'pools put -f web.yaml',
+    ],
     name: 'web',
   },
 };

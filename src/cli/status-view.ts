@@ -27,11 +27,27 @@ export function statusLines(status: ShownStatus, style: TableStyle, now: number)
     ['Evictions', `${table.evictions}`],
     ['Not kept', `${table.bucketFull} (bucket full), ${table.overBudget} (over the budget of new flows)`],
   ];
+  const nat = status.nat && [
+    [
+      'Connections',
+      `${status.nat.entries} of ${status.nat.capacity} (${formatShare(status.nat.entries / status.nat.capacity)})`,
+    ],
+    ...status.nat.programs.map(({ interface: name, program, tag }) => ['Program', `${program} ${tag} on ${name}`]),
+  ];
   const interfaces =
     status.interfaces.length === 0
       ? ['  none']
       : indent(formatTable(interfaceColumns(status.interfaces), status.interfaces, narrowed(style)));
-  return [...pairs(node), '', 'Interfaces', ...interfaces, '', 'Flow table', ...indent(pairs(flows))];
+  return [
+    ...pairs(node),
+    '',
+    'Interfaces',
+    ...interfaces,
+    '',
+    'Flow table',
+    ...indent(pairs(flows)),
+    ...(nat ? ['', 'NAT', ...indent(pairs(nat))] : []),
+  ];
 }
 
 function interfaceColumns(interfaces: readonly Interface[]): readonly Column<Interface>[] {

@@ -11,6 +11,7 @@ import {
   writePool,
 } from '../dataplane/nat.js';
 import { MapShape, NatLimit } from '../dataplane/nat-abi.gen.js';
+import { clearNatOutcomes } from '../dataplane/nat-outcomes.js';
 import { familyOf, parseAddress } from '../model/address.js';
 import { FairleadError } from '../model/errors.js';
 import type { Service, Snapshot } from '../model/objects.js';
@@ -18,6 +19,7 @@ import { writePrefix } from '../model/prefix.js';
 import type { EgressConfig } from './config-egress.js';
 import { serviceKeyId } from './kernel-state.js';
 import type { Numbering } from './numbering.js';
+import type { Step } from './plan.js';
 
 /** What the node's configuration says of NAT. */
 export interface NatSources {
@@ -90,8 +92,15 @@ function poolNumber(tables: NatTables, pools: Map<number, PoolShape>, addresses:
   return number;
 }
 
-/** Gives every NAT service of the snapshot its entry. Throws as poolNumber does. */
-export function writeNat(tables: NatTables, snapshot: Snapshot, numbering: Numbering, sources: NatSources): void {
+/** Gives every NAT service of the snapshot its entry, and those that `steps` begin anew counts of 0. Throws as poolNumber does. */
+export function writeNat(
+  tables: NatTables,
+  snapshot: Snapshot,
+  numbering: Numbering,
+  sources: NatSources,
+  steps: readonly Step[],
+): void {
+  for (const step of steps) if (step.do === 'clear-service') clearNatOutcomes(tables, step.number);
   const pools = poolsOf(tables);
   for (const { value: service } of snapshot.services.values()) {
     const number = numbering.services.get(serviceKeyId(service))?.number;

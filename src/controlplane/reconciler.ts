@@ -129,7 +129,7 @@ export function startReconciler(
     numbering = given; // from here on the kernel may hold them
     const { changed: prepared, clean } = await settings.write(snapshot, given, hops);
     const nat = await setFeatures(featuresOf(snapshot));
-    if (nat) writeNat(nat, snapshot, given, sources);
+    if (nat) writeNat(nat, snapshot, given, sources, steps);
     await apply(maps, steps, places);
     const cleaned = await clean();
     const healed = writeVipFilter(

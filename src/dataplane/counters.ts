@@ -14,7 +14,7 @@ const BASE_WORDS = Counters.size / 8;
 const u32Key = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 /** Adds up the CPUs' u64 values of each index of a per-CPU array, `words` u64 per CPU. */
-async function sumPerCpu(map: NativeMap, words: number, cpus: number): Promise<Float64Array> {
+export async function sumPerCpu(map: NativeMap, words: number, cpus: number): Promise<Float64Array> {
   const { count, values } = await map.readAll();
   const view = new BigUint64Array(values.buffer, values.byteOffset, values.byteLength / 8);
   const sums = new Float64Array(count * words);

@@ -49,6 +49,8 @@ export interface Dataplane {
    * runs beside; its tables, or null without.
    */
   setFeatures(features: number): Promise<NatTables | null>;
+  /** The same tables, once they are there. */
+  nat(): NatTables | null;
   /** Drops the handles; programs and maps stay, pinned. */
   close(): void;
 }
@@ -143,6 +145,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
         await swapFeatures(features);
         return nat;
       },
+      nat: () => nat,
       close: () => {
         nat?.close();
         open.close();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows out of the flow table: the first ones by an order, and how many there are.
+// Flows out of the flow table, and those of NAT beside: the first ones by an order, and how many there are.
 import { type FlowCold, type FlowHot, FlowLimit, FlowState } from './abi.gen.js';
 import {
   backendOf,
@@ -23,6 +23,8 @@ import {
   walkFlows,
 } from './flow-table.js';
 import type { Maps } from './maps.js';
+import type { NatTables } from './nat.js';
+import { countNat, type NatEnds, offerNat, readNat } from './nat-flows.js';
 import { TopK } from './top-k.js';
 
 /** A flow, its records on all CPUs added up. Numbers name the service and backend as in the maps. */
@@ -40,6 +42,8 @@ export interface FlowRecord {
   readonly firstNs: number; // CLOCK_MONOTONIC
   readonly idleNs: number; // in steps of about half a second
   readonly handshakeNs: number | null;
+  /** Only when it is translated. Then `packets` and `bytes` are those of the requests, as always. */
+  readonly nat?: NatEnds;
 }
 
 export interface FlowFilter {
@@ -119,9 +123,15 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
 
 /**
  * The `limit` first flows by `order` (most bytes, most packets, oldest), each flow once. A million records take tens of
- * milliseconds, in slices of 3.
+ * milliseconds, in slices of 3. `nat`: its tables, when it is in use.
  */
-export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder, limit: number): Promise<FlowRecord[]> {
+export async function topFlows(
+  maps: Maps,
+  filter: FlowFilter,
+  order: FlowOrder,
+  limit: number,
+  nat: NatTables | null = null,
+): Promise<FlowRecord[]> {
   const table = tableOf(maps);
   const top = new TopK(limit);
   const client = filter.client ? new Uint32Array(filter.client.slice().buffer) : null;
@@ -129,34 +139,39 @@ export async function topFlows(maps: Maps, filter: FlowFilter, order: FlowOrder,
   await walkFlows(table, (place) => {
     if (matches(scan, place)) top.offer(flowValue(table, place, order), place.record);
   });
+  // Behind the records of the table.
+  const first = table.buckets * FlowLimit.WAYS * table.cpus;
+  if (nat) await offerNat(nat, filter, order, (value, id) => top.offer(value, first + id));
   const now = maps.seenNow();
   return top
     .sorted()
-    .map((record) => readFlow(maps, table, record, now))
+    .map((item) => (nat && item >= first ? readNat(nat, item - first) : readFlow(maps, table, item, now)))
     .filter((flow) => flow !== null)
     .filter((flow) => stillMatches(flow, filter));
 }
 
-/** Flows in the table: all records, and the live ones (not closing or closed, a packet in the last `idleMs`) by backend and by service number. */
+/** Records in the flow table, and the live flows (not closing or closed, a packet in the last `idleMs`), of NAT too, by backend and by service number. */
 export interface FlowCensus {
   readonly entries: number;
   readonly byBackend: Uint32Array;
   readonly byService: Uint32Array;
 }
 
-export async function countFlows(maps: Maps, idleMs: number): Promise<FlowCensus> {
+export async function countFlows(maps: Maps, idleMs: number, nat: NatTables | null = null): Promise<FlowCensus> {
   const table = tableOf(maps);
   const byBackend = new Uint32Array(65536);
   const byService = new Uint32Array(65536);
+  const count = (backend: number, service: number): void => {
+    byBackend[backend] = (byBackend[backend] ?? 0) + 1;
+    byService[service] = (byService[service] ?? 0) + 1;
+  };
   const idleLimit = (idleMs * 1e6) / seenUnitNs();
   const now = maps.seenNow();
   const entries = await walkFlows(table, (place) => {
     const newest = newestRecord(table, place, now);
     if (recordState(table, newest) >= FlowState.CLOSING || idleOf(table, newest, now) > idleLimit) return;
-    const backend = backendOf(table, newest);
-    const service = serviceOf(table, place.record);
-    byBackend[backend] = (byBackend[backend] ?? 0) + 1;
-    byService[service] = (byService[service] ?? 0) + 1;
+    count(backendOf(table, newest), serviceOf(table, place.record));
   });
+  if (nat) await countNat(nat, idleMs, count);
   return { entries, byBackend, byService };
 }

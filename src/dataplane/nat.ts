@@ -33,6 +33,13 @@ export interface NatConfig {
 
 export type NatMapName = keyof typeof MapShape;
 
+/** tc_nat where it is attached. */
+export interface NatProgram {
+  readonly interface: string;
+  readonly program: string;
+  readonly tag: string;
+}
+
 /** The tables, as the kernel's own memory. */
 export interface NatTables {
   readonly handle: Readonly<Record<NatMapName, NativeMap>>;
@@ -44,12 +51,16 @@ export interface NatTables {
   readonly counts: Uint32Array; // struct nat_counts
   /** Connections there is room for. */
   readonly room: number;
+  readonly programs: readonly NatProgram[];
+  /** The time now as `seen` and `begun` of a connection have it: ticks, low half. */
+  now(): number;
   close(): void;
 }
 
 /** Entries of nat_ring: ids of all connections, and the ports of this many addresses. */
 const RING_ADDRESSES = 16;
 const PORTS = 65536;
+const NO_PACKET = new Uint8Array(64);
 /** A bucket of eight for four connections: two slots each, half of them free. */
 const bucketsFor = (connections: number): number => connections / 2;
 
@@ -89,12 +100,13 @@ function adopt(root: string): Partial<Record<NatMapName, NativeMap>> {
   return found;
 }
 
-/** Loads tc_nat with the packet path's tables, and with `reuse` for its own. Rejects with the addon's error. */
+/** Loads tc_nat with the packet path's tables, and with `reuse` for its own, for these interfaces. Rejects with the addon's error. */
 export async function loadNat(
   config: NatConfig,
   program: ProgramConfig,
   maps: Maps,
   reuse: Partial<Record<NatMapName, NativeMap>>,
+  interfaces: readonly string[] = [],
 ): Promise<{ readonly object: NativeObject; readonly tables: NatTables }> {
   const room = reuse.nat_connections?.info.maxEntries ?? config.connections;
   const object = native.openObject(objectPath('tc_nat'));
@@ -117,7 +129,7 @@ export async function loadNat(
       if (known) object.reuseMap(name, known);
     }
     await object.load();
-    const tables = openTables(object, room);
+    const tables = openTables(object, room, interfaces);
     if (!reuse.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
     writeTimeouts(tables, config.timeouts);
     return { object, tables };
@@ -127,10 +139,14 @@ export async function loadNat(
   }
 }
 
-function openTables(object: NativeObject, room: number): NatTables {
+function openTables(object: NativeObject, room: number, interfaces: readonly string[]): NatTables {
   const handle = Object.fromEntries(
     (Object.keys(MapShape) as NatMapName[]).map((name) => [name, object.map(name)]),
   ) as Record<NatMapName, NativeMap>;
+  const clock = object.program('nat_clock');
+  const nat = object.program('tc_nat');
+  const programs = interfaces.map((name) => ({ interface: name, program: nat.name, tag: nat.tag }));
+  nat.close();
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
@@ -140,7 +156,10 @@ function openTables(object: NativeObject, room: number): NatTables {
     timeouts: new Uint32Array(handle.nat_timeouts.mmap()),
     counts: new Uint32Array(handle.nat_counts.mmap()),
     room,
+    programs,
+    now: () => clock.run(NO_PACKET, null).retval,
     close() {
+      clock.close();
       for (const map of Object.values(handle)) map.close();
     },
   };
@@ -155,16 +174,16 @@ export async function openNat(
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
   const adopted = adopt(root);
-  const { object, tables } = await loadNat(config, program, maps, adopted);
+  const names = [...new Set([...program.interfaces.map(({ name }) => name), ...config.egress])];
+  const { object, tables } = await loadNat(config, program, maps, adopted, names);
   const [nat, out] = [object.program('tc_nat'), object.program('tc_nat_out')];
   const links: NativeLink[] = [];
   try {
     for (const [name, map] of Object.entries(tables.handle))
       if (!adopted[name as NatMapName]) pinOver(join(root, 'maps', name), map);
     const swaps = openSwaps();
-    const names = new Set([...program.interfaces.map(({ name }) => name), ...config.egress]);
     const hooks = [
-      ...[...names].map((name) => ({ name, direction: 'ingress', of: nat, pin: name }) as const),
+      ...names.map((name) => ({ name, direction: 'ingress', of: nat, pin: name }) as const),
       ...config.egress.map((name) => ({ name, direction: 'egress', of: out, pin: `out-${name}` }) as const),
     ];
     for (const { name, direction, of, pin: pinName } of hooks) {
@@ -182,7 +201,7 @@ export async function openNat(
     }
     swaps.done();
     const start = object.program('nat_start');
-    if (start.run(new Uint8Array(64), null).retval !== 1)
+    if (start.run(NO_PACKET, null).retval !== 1)
       throw new FairleadError('native', 'start the sweep of nat_connections: the kernel refused its timer');
     start.close();
     return tables;

@@ -73,12 +73,13 @@ export async function openBase(options: LabOptions, signal: AbortSignal): Promis
 
 /** One echo server per backend, four at a time: each is a Node process that starts in about 100 ms of CPU time. */
 async function startServers(topology: Topology, signal: AbortSignal): Promise<ChildProcess[]> {
-  const { httpPort, echoPort, vip4, vip6, backends } = topology;
+  const { httpPort, echoPort, natBackendPort, vip4, vip6, backends } = topology;
   const servers: ChildProcess[] = [];
   for (let index = 0; index < backends.length; index += 4) {
     signal.throwIfAborted();
-    const some = backends.slice(index, index + 4).map(({ namespace, name }) => {
-      const args = [name, `${httpPort}`, `${echoPort}`, vip4, vip6];
+    const some = backends.slice(index, index + 4).map(({ namespace, name, address4, address6 }) => {
+      const own = ['nat', `${natBackendPort}`, address4, address6];
+      const args = [name, `${httpPort}`, `${echoPort}`, vip4, vip6, ...own];
       return startInside(namespace, 'echo-server.js', args);
     });
     servers.push(...(await everyOne(some)));

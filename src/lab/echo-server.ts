@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Child of the lab, one per backend, inside the backend's namespace: HTTP and UDP echo on the VIPs.
-// Arguments: name, HTTP port, UDP port, then the VIPs.
+// Child of the lab, one per backend, inside the backend's namespace: HTTP and UDP echo on the VIPs, and on addresses of its own.
+// Arguments: name, HTTP port, UDP port, then the VIPs; then, if at all, 'nat', a port for both, own addresses.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -8,26 +8,34 @@ import { isIPv6 } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-const [name = '', httpPort, echoPort, ...vips] = process.argv.slice(2);
+const [name = '', httpPort, echoPort, ...places] = process.argv.slice(2);
+const [vips, [, natPort, ...own]] = split(places.indexOf('nat'));
 process.on('disconnect', () => process.exit(0)); // the lab has ended, or died
 if (!process.connected) process.exit(0);
 
-for (const vip of vips) {
+for (const vip of vips) await listen(vip, Number(httpPort), Number(echoPort));
+for (const address of own) await listen(address, Number(natPort), Number(natPort));
+process.send?.('ready');
+
+function split(at: number): [readonly string[], readonly string[]] {
+  return at < 0 ? [places, []] : [places.slice(0, at), places.slice(at)];
+}
+
+async function listen(host: string, http: number, udp: number): Promise<void> {
   const server = createServer((request, response) => {
     answer(request, response).catch(() => response.destroy()); // the client went away
   });
-  server.listen({ host: vip, port: Number(httpPort), backlog: 4096 });
+  server.listen({ host, port: http, backlog: 4096 });
   await once(server, 'listening');
 
   // An answer must come from the VIP, so the socket is bound to it and not to the wildcard address.
-  const socket = createSocket(isIPv6(vip) ? 'udp6' : 'udp4');
+  const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
   socket.on('message', (payload, from) => {
     socket.send(Buffer.concat([Buffer.from(`${name} `), payload]), from.port, from.address);
   });
-  socket.bind(Number(echoPort), vip);
+  socket.bind(udp, host);
   await once(socket, 'listening');
 }
-process.send?.('ready');
 
 /** GET /bytes/N streams N bytes; anything else is answered with who answered, to whom, and how much came. */
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -8,7 +8,7 @@ import { type ErrorCode, FairleadError } from '../model/errors.js';
 import { type LabOptions, openBase } from './base.js';
 import { type Lab, type LabDaemon, startDaemon } from './daemon.js';
 import { type Driver, startDriver } from './drive.js';
-import { labServices, putObjects, readPools } from './objects.js';
+import { allServices, putObjects, readPools } from './objects.js';
 import { runScenario } from './scenario.js';
 import { openScreen, type Screen } from './screen.js';
 import { fired, stopSignal } from './stop.js';
@@ -53,7 +53,7 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     const { hashKey } = JSON.parse(readFileSync(`${base.directory}/state.json`, 'utf8')) as { hashKey: string };
     const agents = await attachAgents(base.topology, Buffer.from(hashKey, 'hex'));
     base.onClose(() => agents.close());
-    await putObjects(daemon.api, base.topology);
+    await putObjects(daemon.api, base.topology, allServices(base.topology));
     return { ...base, daemon, daemons, agents };
   } catch (error) {
     await base.close();
@@ -72,7 +72,7 @@ export async function labRun({ once: onlyOnce, ...options }: LabRunOptions): Pro
   try {
     const lab = await openLab(options, signal, screen.say);
     try {
-      const driver = await startDriver(lab.topology, labServices(lab.topology));
+      const driver = await startDriver(lab.topology, allServices(lab.topology));
       lab.onClose(() => driver.stop());
       for (const line of header(lab)) screen.say(line);
       if (onlyOnce) return (await runScenario(lab, driver, signal, screen.say)) ? 0 : 1;
@@ -110,7 +110,7 @@ export async function labUp(options: LabOptions): Promise<LabStatus> {
 
 /** Traffic, and the table kept current, until the signal. */
 async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, signal: AbortSignal): Promise<void> {
-  const services = labServices(topology);
+  const services = allServices(topology);
   let pools: Awaited<ReturnType<typeof readPools>> = {};
   let wanted = '';
   let changes = 0;
@@ -128,13 +128,13 @@ async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, 
 }
 
 function header({ topology, daemon, directory }: Lab): readonly string[] {
-  const { name, client, balancers, backends, vip4, vip6 } = topology;
+  const { name, client, balancers, backends, vip4, vip6, natPort } = topology;
   const curl = `curl --unix-socket ${daemon.socket} http://fairlead`;
   return [
     `lab "${name}": client, router, ${balancers.length === 1 ? 'balancer' : `${balancers.length} balancers`}, ${backends.length} backends; VIPs ${vip4} and ${vip6}`,
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
-    `try      ip netns exec ${client} curl http://${vip4}/`,
+    `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
     `log      ${directory}/daemon.log`,
     `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
     '',

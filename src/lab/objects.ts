@@ -7,6 +7,7 @@ import type { Target } from './traffic.js';
 /** A service of the lab: where the driver sends, and the pool behind it. */
 export interface LabService extends Target {
   readonly pool: string;
+  readonly forwarding: 'ipip' | 'nat';
 }
 
 /** The pools of the lab: one per family of backend address. */
@@ -17,35 +18,55 @@ export type BackendView = { readonly name: string; readonly status: BackendStatu
 
 type PoolAnswer = { readonly status: { readonly backends: Readonly<Record<string, BackendStatus>> } };
 
-/** HTTP and UDP echo, each on the IPv4 and the IPv6 VIP. */
+/** HTTP and UDP echo with direct return, each on the IPv4 and the IPv6 VIP. */
 export function labServices(topology: Topology): readonly LabService[] {
   const { vip4, vip6, httpPort, echoPort } = topology;
   return [
-    { service: 'http4', protocol: 'http', address: vip4, port: httpPort, pool: 'web4' },
-    { service: 'http6', protocol: 'http', address: vip6, port: httpPort, pool: 'web6' },
-    { service: 'echo4', protocol: 'udp', address: vip4, port: echoPort, pool: 'web4' },
-    { service: 'echo6', protocol: 'udp', address: vip6, port: echoPort, pool: 'web6' },
+    { service: 'http4', protocol: 'http', address: vip4, port: httpPort, pool: 'web4', forwarding: 'ipip' },
+    { service: 'http6', protocol: 'http', address: vip6, port: httpPort, pool: 'web6', forwarding: 'ipip' },
+    { service: 'echo4', protocol: 'udp', address: vip4, port: echoPort, pool: 'web4', forwarding: 'ipip' },
+    { service: 'echo6', protocol: 'udp', address: vip6, port: echoPort, pool: 'web6', forwarding: 'ipip' },
   ];
 }
 
-/** Puts the lab's pools and services into the daemon, and returns when the kernel has them. */
-export async function putObjects(api: Api, topology: Topology): Promise<void> {
+/** HTTP by NAT to the same backends. */
+export function natServices({ vip4, vip6, natPort }: Topology): readonly LabService[] {
+  return [
+    { service: 'nat4', protocol: 'http', address: vip4, port: natPort, pool: 'web4', forwarding: 'nat' },
+    { service: 'nat6', protocol: 'http', address: vip6, port: natPort, pool: 'web6', forwarding: 'nat' },
+  ];
+}
+
+/** All of both. */
+export const allServices = (topology: Topology): readonly LabService[] => [
+  ...labServices(topology),
+  ...natServices(topology),
+];
+
+/** Puts the lab's pools and these services of it into the daemon, and returns when the kernel has them. */
+export async function putObjects(
+  api: Api,
+  topology: Topology,
+  services: readonly LabService[] = labServices(topology),
+): Promise<void> {
+  const port = services.some(({ forwarding }) => forwarding === 'nat') ? topology.natBackendPort : undefined;
   for (const pool of labPools) {
     const backends = topology.backends.map(({ name, address4, address6 }) => ({
       name,
       address: pool === 'web4' ? address4 : address6,
+      port,
       weight: 100,
       state: 'active',
     }));
     await api('PUT', `/api/v1/pools/${pool}?wait=applied`, { backends });
   }
-  for (const { service, protocol, address, port, pool } of labServices(topology))
+  for (const { service, protocol, address, port, pool, forwarding } of services)
     await api('PUT', `/api/v1/services/${service}?wait=applied`, {
       address,
       port,
       protocol: protocol === 'http' ? 'tcp' : 'udp',
       pool,
-      forwarding: 'ipip',
+      forwarding,
     });
 }
 
@@ -59,8 +80,12 @@ export async function readPools(api: Api): Promise<Readonly<Record<string, reado
 }
 
 /** What the kernel counted per service of the lab, by service name. */
-export async function readServices(api: Api, topology: Topology): Promise<Readonly<Record<string, ServiceStatus>>> {
-  const entries = labServices(topology).map(async ({ service }) => {
+export async function readServices(
+  api: Api,
+  topology: Topology,
+  services: readonly LabService[] = labServices(topology),
+): Promise<Readonly<Record<string, ServiceStatus>>> {
+  const entries = services.map(async ({ service }) => {
     const { status } = (await api('GET', `/api/v1/services/${service}`)) as { readonly status: ServiceStatus };
     return [service, status] as const;
   });

@@ -4,7 +4,7 @@ import type { ServiceStatus } from '../model/node-view.js';
 import { chiSquare } from './chi-square.js';
 import type { Lab } from './daemon.js';
 import type { Driver } from './drive.js';
-import { labPools, labServices, readPools, readServices } from './objects.js';
+import { allServices, labPools, readPools, readServices } from './objects.js';
 import { answersOf, type Observation, renderTable, renderTotals, sum } from './table.js';
 import type { DriverReport } from './traffic.js';
 
@@ -28,7 +28,7 @@ export async function runScenario(
   say: (line: string) => void,
 ): Promise<boolean> {
   const { api } = lab.daemon;
-  const services = labServices(lab.topology);
+  const services = allServices(lab.topology);
   let held = true;
   const check = (ok: boolean, text: string) => {
     held &&= ok;
@@ -91,14 +91,14 @@ export async function runScenario(
  */
 async function settled(lab: Lab, driver: Driver, signal: AbortSignal): Promise<Settled> {
   const { api } = lab.daemon;
-  const services = labServices(lab.topology);
+  const services = allServices(lab.topology);
   driver.command({ kind: 'stop' });
   const report = await driver.until(({ idle }) => idle, 10_000, signal);
   const sent = (service: string) =>
     sum(Object.values(report.phases).flatMap((count) => Object.values(count.backends[service] ?? {})));
   const deadline = Date.now() + 10_000;
   for (;;) {
-    const counters = await readServices(api, lab.topology);
+    const counters = await readServices(api, lab.topology, services);
     const pools = await readPools(api);
     const results = services.map(({ service, protocol, pool }) => {
       const { connections = 0, packets = 0 } = counters[service] ?? ({} as Partial<ServiceStatus>);

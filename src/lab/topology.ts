@@ -29,6 +29,9 @@ export interface Topology {
   readonly vip6: string;
   readonly httpPort: number;
   readonly echoPort: number;
+  /** Of a VIP's HTTP service by NAT, and where backends listen for it, on their own addresses. */
+  readonly natPort: number;
+  readonly natBackendPort: number;
   readonly backends: readonly LabBackend[];
 }
 
@@ -70,6 +73,8 @@ export function planTopology(name: string, backendCount: number, balancerCount =
     vip6: '2001:db8::10',
     httpPort: 80,
     echoPort: 5300,
+    natPort: 8000,
+    natBackendPort: 8080,
     backends: Array.from({ length: backendCount }, (_, index) => ({
       namespace: `${name}-be${index + 1}`,
       name: `be${index + 1}`,

@@ -65,8 +65,28 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/**
+ * Of a value that is to be one of several kinds, one thing: what is wrong inside it when it is of the kind of one branch, else
+ * that it is none of them.
+ */
+function onePerChoice(errors: readonly TLocalizedValidationError[]): readonly TLocalizedValidationError[] {
+  let kept = errors;
+  for (const choice of errors.filter(({ keyword }) => keyword === 'anyOf')) {
+    const prefix = `${choice.schemaPath}/anyOf/`;
+    const branch = ({ schemaPath }: TLocalizedValidationError): string | null =>
+      schemaPath.startsWith(prefix) ? (schemaPath.slice(prefix.length).split('/')[0] ?? null) : null;
+    const wrongKind = new Set(errors.filter((each) => each.instancePath === choice.instancePath).map(branch));
+    const inside = kept.some((each) => branch(each) !== null && !wrongKind.has(branch(each)));
+    kept = kept.filter((each) => {
+      const of = branch(each);
+      return of === null ? !(inside && each === choice) : !wrongKind.has(of);
+    });
+  }
+  return kept;
+}
+
 function explain(schema: TSchema, input: unknown, errors: readonly TLocalizedValidationError[]): FieldError[] {
-  return errors.flatMap((error): FieldError[] => {
+  return onePerChoice(errors).flatMap((error): FieldError[] => {
     const pointer = error.instancePath;
     const value = at(input, pointer);
     const rule = at(schema, error.schemaPath);
@@ -93,9 +113,9 @@ function explain(schema: TSchema, input: unknown, errors: readonly TLocalizedVal
         return one(`${short(value)} is out of range; use ${limit('minimum')} to ${limit('maximum')}`);
       case 'format':
         return one(formats.get(error.params.format)?.(String(value)) ?? error.message);
-      case 'anyOf': // what its branches say is reported, too
+      case 'anyOf':
         return one(
-          `got ${kindOf(value)}; wanted ${limit('description') ?? at(schema, error.schemaPath.replace(/\/anyOf$/, '/description'))}`,
+          `got ${typeof value === 'string' ? short(value) : Array.isArray(value) ? `an array of ${value.length}` : kindOf(value)}; wanted ${limit('description')}`,
         );
       case 'pattern':
         return one(`${short(value)} is not ${limit('description') ?? `of the form ${error.params.pattern}`}`);

@@ -72,6 +72,15 @@ export interface FlowView {
   readonly firstSeen: number;
   readonly lastSeen: number;
   readonly handshakeNs: number | null;
+  /** Only of services with forwarding 'nat'. `packets` and `bytes` are those of the requests; a handshake then is the sum of its halves. */
+  readonly nat?: {
+    readonly source: string; // what the client is to the backend, in the same form
+    readonly destination: string; // the backend
+    readonly replyPackets: number;
+    readonly replyBytes: number;
+    /** SYN to SYN-ACK and SYN-ACK to ACK; null: not seen. */
+    readonly handshake: { readonly backendNs: number | null; readonly clientNs: number | null };
+  };
 }
 
 export interface FlowQuery {
@@ -86,6 +95,13 @@ export interface DropCount {
   readonly service: string | null; // null: before a service was known
   readonly reason: string;
   readonly packets: number;
+}
+
+/** Connections of services with forwarding 'nat', and the program that keeps them. */
+export interface NatStatus {
+  readonly capacity: number;
+  readonly entries: number; // those just ended included
+  readonly programs: readonly { readonly interface: string; readonly program: string; readonly tag: string }[];
 }
 
 export interface NodeStatus {
@@ -114,6 +130,8 @@ export interface NodeStatus {
     readonly overBudget: number;
     readonly bucketFull: number;
   };
+  /** Once there has been a service with forwarding 'nat'. */
+  readonly nat?: NatStatus;
 }
 
 /** What the API asks of the running node; src/observability/node.ts provides it. */

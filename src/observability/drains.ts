@@ -4,6 +4,7 @@ import { isOver } from '../controlplane/desired.js';
 import { FlowState } from '../dataplane/abi.gen.js';
 import { topFlows } from '../dataplane/flows.js';
 import type { Maps } from '../dataplane/maps.js';
+import type { NatTables } from '../dataplane/nat.js';
 import type { DrainStatus } from '../model/node-view.js';
 import type { Backend } from '../model/objects.js';
 import { LIVE_IDLE_MS } from './census.js';
@@ -14,13 +15,14 @@ const LOOKED_AT = 1000;
 /** Of the backend with this number, of which `flowsLeft` live flows are known. `now`: Unix ms. */
 export async function drainStatus(
   maps: Maps,
+  nat: NatTables | null,
   backend: Backend,
   number: number,
   flowsLeft: number,
   now: number,
 ): Promise<DrainStatus> {
   if (isOver(backend, now)) return { flowsLeft, ages: null, etaSeconds: 0, done: true };
-  const oldest = flowsLeft > 0 ? await topFlows(maps, { backends: new Set([number]) }, 'age', LOOKED_AT) : [];
+  const oldest = flowsLeft > 0 ? await topFlows(maps, { backends: new Set([number]) }, 'age', LOOKED_AT, nat) : [];
   const nowNs = Number(process.hrtime.bigint()); // CLOCK_MONOTONIC, as firstNs
   const ages = oldest
     .filter(({ state, idleNs }) => state < FlowState.CLOSING && idleNs <= LIVE_IDLE_MS * 1e6)

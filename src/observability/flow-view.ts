@@ -5,6 +5,8 @@ import type { Applied } from '../controlplane/reconciler.js';
 import { Family, FlowState } from '../dataplane/abi.gen.js';
 import { type FlowFilter, type FlowRecord, topFlows } from '../dataplane/flows.js';
 import type { Maps } from '../dataplane/maps.js';
+import type { NatTables } from '../dataplane/nat.js';
+import type { NatEnds } from '../dataplane/nat-flows.js';
 import { parseAddress } from '../model/address.js';
 import type { FlowQuery, FlowView } from '../model/node-view.js';
 import type { Service } from '../model/objects.js';
@@ -41,6 +43,20 @@ const endpoint = (address: string, port: number): string =>
 /** Monotonic nanoseconds to Unix milliseconds. */
 const wallOf = (ns: number): number => Math.round(Date.now() - (Number(process.hrtime.bigint()) - ns) / 1e6);
 
+/** Of a flow whose service is gone, or which goes out and has none. */
+function vipText({ service, family, nat }: FlowRecord): string {
+  if (service === 0 && nat) return fieldText(nat.destination, nat.family);
+  return family === Family.IPV6 ? '::' : '0.0.0.0';
+}
+
+const natView = (nat: NatEnds): NonNullable<FlowView['nat']> => ({
+  source: endpoint(fieldText(nat.source, nat.family), nat.sourcePort),
+  destination: endpoint(fieldText(nat.destination, nat.family), nat.destinationPort),
+  replyPackets: nat.replyPackets,
+  replyBytes: nat.replyBytes,
+  handshake: { backendNs: nat.backendNs, clientNs: nat.clientNs },
+});
+
 function viewOf(record: FlowRecord, names: Names): FlowView {
   const service = names.services.get(record.service);
   const firstSeen = wallOf(record.firstNs);
@@ -49,7 +65,7 @@ function viewOf(record: FlowRecord, names: Names): FlowView {
     backend: names.backends.get(record.backend) ?? null,
     protocol: record.protocol === 6 ? 'tcp' : record.protocol === 17 ? 'udp' : null,
     client: endpoint(fieldText(record.client, record.family), record.clientPort),
-    vip: endpoint(service?.address ?? (record.family === Family.IPV6 ? '::' : '0.0.0.0'), record.vipPort),
+    vip: endpoint(service?.address ?? vipText(record), record.vipPort),
     packets: record.packets,
     bytes: record.bytes,
     state: STATES[record.state] ?? 'new',
@@ -57,11 +73,17 @@ function viewOf(record: FlowRecord, names: Names): FlowView {
     // Coarser than the first: it may seem to lie before it.
     lastSeen: Math.max(firstSeen, Math.round(Date.now() - record.idleNs / 1e6)),
     handshakeNs: record.handshakeNs,
+    ...(record.nat && { nat: natView(record.nat) }),
   };
 }
 
 /** The flows a query asks for; none when it names a service or backend that does not exist. */
-export async function queryFlows(maps: Maps, applied: Applied, query: FlowQuery): Promise<FlowView[]> {
+export async function queryFlows(
+  maps: Maps,
+  nat: NatTables | null,
+  applied: Applied,
+  query: FlowQuery,
+): Promise<FlowView[]> {
   const names = namesOf(applied);
   const filter: { -readonly [K in keyof FlowFilter]: FlowFilter[K] } = {};
   if (query.service !== undefined) {
@@ -79,5 +101,5 @@ export async function queryFlows(maps: Maps, applied: Applied, query: FlowQuery)
     client.set(parseAddress(query.client).bytes);
     filter.client = client;
   }
-  return (await topFlows(maps, filter, query.sort, query.limit)).map((record) => viewOf(record, names));
+  return (await topFlows(maps, filter, query.sort, query.limit, nat)).map((record) => viewOf(record, names));
 }

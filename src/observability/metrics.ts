@@ -2,7 +2,7 @@
 // The families of the balancer. They read the kernel when they are scraped; nothing is counted twice.
 import { slices } from '../controlplane/slices.js';
 import type { TrafficReader } from '../dataplane/counters.js';
-import type { ServiceStatus } from '../model/node-view.js';
+import type { DropCount, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { counter, type Exposition, type Family, gauge, one, openExposition, type Sample } from './exposition.js';
 import type { NodeFacts } from './node.js';
@@ -44,7 +44,7 @@ async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     ),
     gauge(
       'service_flows',
-      'Live flows in the flow table.',
+      'Live flows.',
       of((s) => s.flows),
     ),
   ];
@@ -93,7 +93,7 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     counter('backend_packets_total', 'Packets of the service forwarded to the backend.', traffic.packets),
     counter('backend_bytes_total', 'IP bytes of the service forwarded to the backend.', traffic.bytes),
     counter('backend_connections_total', 'Flows of the service begun on the backend.', traffic.connections),
-    gauge('backend_flows', 'Live flows of the backend in the flow table.', flows),
+    gauge('backend_flows', 'Live flows of the backend.', flows),
     gauge('backend_weight', 'Configured weight, 0 to 256.', weight),
     gauge('backend_ring_share', 'Share of the ring rows the backend has in the kernel, 0 to 1.', share),
     gauge('ring_rows_in_transition', 'Rows that had another owner within the hold time.', inTransition),
@@ -139,8 +139,29 @@ async function specialFamilies(facts: NodeFacts): Promise<Family[]> {
   ];
 }
 
+function natFamilies({ nat }: NodeStatus, snapshot: Snapshot, drops: readonly DropCount[]): Family[] {
+  const services = [...snapshot.services.values()].filter(({ value }) => value.forwarding === 'nat');
+  return [
+    gauge(
+      'nat_entries',
+      'Connections of services with forwarding nat, those just ended included.',
+      one(nat?.entries ?? 0),
+    ),
+    gauge('nat_capacity', 'Connections there is room for; 0 while no service has wanted any.', one(nat?.capacity ?? 0)),
+    counter(
+      'nat_port_exhausted_total',
+      'Connections that were not begun because the addresses of snat had no port left.',
+      services.map(({ value: { name } }) => ({
+        labels: { service: name },
+        value: drops.find(({ service, reason }) => service === name && reason === 'nat_ports')?.packets ?? 0,
+      })),
+    ),
+  ];
+}
+
 async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
   const status = await facts.status();
+  const drops = await facts.drops();
   const { misses, evictions, capacity, entries } = status.flowTable;
   const lookups = facts.lookups();
   return [
@@ -157,7 +178,7 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
     counter(
       'drops_total',
       'Packets to a VIP that were not forwarded, by reason; service "" when none was known.',
-      (await facts.drops()).map(({ service, reason, packets }) => ({
+      drops.map(({ service, reason, packets }) => ({
         labels: { service: service ?? '', reason },
         value: packets,
       })),
@@ -168,6 +189,7 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
     counter('flow_table_hits_total', 'Packets whose flow was known.', one(Math.max(0, lookups - misses))),
     counter('flow_table_misses_total', 'Packets whose flow was not known: the ring decided.', one(misses)),
     counter('flow_table_evictions_total', 'Flows that made room for a new one.', one(evictions)),
+    ...natFamilies(status, facts.state().snapshot, drops),
     gauge('config_revision', 'Newest revision of the store.', one(status.store.revision)),
     gauge('config_applied_revision', 'Revision the kernel holds.', one(status.appliedRevision)),
     gauge(
@@ -178,11 +200,13 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
     gauge('store_connected', '1 while the store can be reached.', one(status.store.connected ? 1 : 0)),
     gauge(
       'bpf_program_info',
-      'The program on each interface; always 1.',
-      status.interfaces.map(({ name, program, mode, tag }) => ({
-        labels: { program, interface: name, mode, tag },
-        value: 1,
-      })),
+      'The programs on each interface; always 1.',
+      [
+        ...status.interfaces.map(({ name, program, mode, tag }) => ({ program, interface: name, mode, tag })),
+        ...(status.nat?.programs ?? []).map(({ interface: name, program, tag }) => ({
+          ...{ program, interface: name, mode: 'tc', tag },
+        })),
+      ].map((labels) => ({ labels, value: 1 })),
     ),
   ];
 }

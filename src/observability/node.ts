@@ -29,6 +29,7 @@ import type { Backend, Pool } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
 import { queryFlows } from './flow-view.js';
+import { natDrops, natStatus } from './nat-view.js';
 
 /** What happened to packets beside their reason; `tally` is the name of one (Tally) in lower case. */
 export interface TallyCount {
@@ -88,7 +89,7 @@ export function nodeFacts(
   store: Store,
 ): NodeFacts {
   const { maps, interfaces } = dataplane;
-  const census = censusOf(maps);
+  const census = censusOf(maps, dataplane.nat);
   const limits = limitsOf(maps);
 
   function numbersOf(serviceName: string) {
@@ -146,7 +147,7 @@ export function nodeFacts(
         shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
         flows: flows[number] ?? 0,
         ...(backend.state === 'drain'
-          ? { drain: await drainStatus(maps, backend, number, flows[number] ?? 0, Date.now()) }
+          ? { drain: await drainStatus(maps, dataplane.nat(), backend, number, flows[number] ?? 0, Date.now()) }
           : {}),
         nextHop: {
           state: hop === null ? 'unresolved' : isReachable(hop, onLink) ? 'resolved' : 'off_link',
@@ -197,6 +198,7 @@ export function nodeFacts(
   async function status(): Promise<NodeStatus> {
     const state = reconciler.state();
     const stats = readFlowTableStats(maps);
+    const nat = dataplane.nat();
     return {
       node: identity.name,
       version: identity.version,
@@ -215,6 +217,7 @@ export function nodeFacts(
         packets: actions(slot),
       })),
       flowTable: { capacity: maps.flowsPerCpu * maps.cpus, entries: (await census()).entries, ...stats },
+      ...(nat && { nat: natStatus(nat) }),
     };
   }
 
@@ -231,7 +234,8 @@ export function nodeFacts(
       if (packets > 0 && name !== undefined && actionOf(reason) !== 'tx')
         found.push({ service: name, reason: REASON_NAMES[reason] ?? '', packets });
     }
-    return found;
+    const nat = dataplane.nat();
+    return nat ? [...found, ...(await natDrops(nat, names))] : found;
   }
 
   async function tallies(): Promise<TallyCount[]> {
@@ -263,7 +267,7 @@ export function nodeFacts(
       interfaces
         .flatMap(({ slot }) => readOutcomes(maps, slot).filter((_, reason) => LOOKED_UP.includes(reason)))
         .reduce((total, packets) => total + packets, 0),
-    flows: (query) => queryFlows(maps, reconciler.state(), query),
+    flows: (query) => queryFlows(maps, dataplane.nat(), reconciler.state(), query),
     applied: (revision, timeoutMs) => reconciler.applied(revision, timeoutMs),
     admit(next) {
       const { numbering, snapshot } = reconciler.state();

@@ -68,6 +68,20 @@ export const flow: FlowView = {
   handshakeNs: 120_000,
 };
 
+export const natFlow: FlowView = {
+  ...flow,
+  service: 'app',
+  client: '192.0.2.7:40000',
+  handshakeNs: null,
+  nat: {
+    source: '10.9.0.10:1024',
+    destination: '10.9.0.21:8080',
+    replyPackets: 9,
+    replyBytes: 1500,
+    handshake: { backendNs: 19_000, clientNs: null },
+  },
+};
+
 export const nodeStatus: NodeStatus & { readonly warnings: readonly string[] } = {
   node: 'edge-1',
   version: '0.1.0',

@@ -8,12 +8,14 @@ const web = '/api/v1/pools/web';
 const b1 = `${web}/backends/b1`;
 
 // Each row: what, where, the body, then every pointer with its exact detail.
-const bad: [name: string, path: string, body: unknown, errors: Record<string, string>][] = [
+type Case = [name: string, path: string, body: unknown, errors: Record<string, string>];
+
+const bad: Case[] = [
   [
-    'a later forwarding',
+    'a forwarding that there is not',
     www,
-    { ...wwwService, forwarding: 'nat' },
-    { '/forwarding': '"nat" is not one of "ipip", "gue", "l2"' },
+    { ...wwwService, forwarding: 'dsr' },
+    { '/forwarding': '"dsr" is not one of "ipip", "gue", "l2", "nat"' },
   ],
   [
     'no affinity',
@@ -113,8 +115,52 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
   [
     'fields of later versions',
     www,
-    { ...wwwService, snat: [], 'a/b': 1 },
-    { '/snat': 'unknown field "snat"', '/a~1b': 'unknown field "a/b"' },
+    { ...wwwService, healthCheck: {}, 'a/b': 1 },
+    { '/healthCheck': 'unknown field "healthCheck"', '/a~1b': 'unknown field "a/b"' },
+  ],
+  ...(
+    [
+      ['a word', 'some', { '/snat': 'got "some"; wanted "none", "auto" or 1 to 16 addresses' }],
+      ['null', null, { '/snat': 'got null; wanted "none", "auto" or 1 to 16 addresses' }],
+      ['no address', [], { '/snat': 'got an array of 0; wanted "none", "auto" or 1 to 16 addresses' }],
+      [
+        'too many',
+        Array.from({ length: 17 }, (_, at) => `10.0.1.${at}`),
+        { '/snat': 'got an array of 17; wanted "none", "auto" or 1 to 16 addresses' },
+      ],
+      [
+        'none of them',
+        ['10.0.0.1', 5, 'x'],
+        {
+          '/snat/1': 'got the number 5; wanted a string',
+          '/snat/2': '"x" is not an IPv4 or IPv6 address',
+        },
+      ],
+      [
+        'of the other family, and twice',
+        ['fd00::1', '10.0.0.1', '10.0.0.1'],
+        { '/snat/0': 'fd00::1 is IPv6, the service is IPv4', '/snat/2': '10.0.0.1 is in the list already' },
+      ],
+    ] as const
+  ).map(
+    ([what, snat, fields]): Case => [
+      `addresses to translate sources to: ${what}`,
+      www,
+      { ...wwwService, forwarding: 'nat', snat },
+      fields,
+    ],
+  ),
+  [
+    'addresses to translate sources to, without NAT',
+    www,
+    { ...wwwService, snat: 'auto' },
+    { '/snat': 'is for forwarding nat, the service has "ipip"' },
+  ],
+  [
+    'what NAT has not',
+    www,
+    { ...wwwService, forwarding: 'nat', flowMemory: false },
+    { '/flowMemory': 'forwarding nat remembers every connection' },
   ],
   [
     'nothing in it',
@@ -207,7 +253,7 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
     'wrong things in several backends, a wrong one between right ones',
     web,
     {
-      backends: [{ name: 'a', address: '10.0.0.1', weight: 257 }, 5, { name: 'a', address: '10.0.0.1', port: 80 }],
+      backends: [{ name: 'a', address: '10.0.0.1', weight: 257 }, 5, { name: 'a', address: '10.0.0.1', port: 0 }],
       ring: { size: 4 },
     },
     {
@@ -215,7 +261,7 @@ const bad: [name: string, path: string, body: unknown, errors: Record<string, st
       '/backends/1': 'got the number 5; wanted an object',
       '/backends/2/name': 'backend "a" is in the pool already',
       '/backends/2/address': '10.0.0.1 is the address of backend "a" already',
-      '/backends/2/port': 'unknown field "port"',
+      '/backends/2/port': '0 is out of range; use 1 to 65535',
       '/ring/size': '4 is not a ring size; use 0 or a prime from 251 to 131071',
     },
   ],

@@ -42,6 +42,10 @@ test('config: an interface is enough, everything else has a default', () => {
     api: { socket: '/run/fairlead/api.sock', listen: null },
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
+    nat: {
+      ...{ connections: 262_144, source: null, source6: null },
+      timeouts: { tcpNew: 60, tcpEstablished: 7440, tcpClosing: 240, tcpClosed: 10, udpNew: 30, udpEstablished: 300 },
+    },
     bpffs: '/sys/fs/bpf',
   });
 });
@@ -59,6 +63,16 @@ api:
   listen: 127.0.0.1:7080
 flows: { perCpu: 4096, mode: all, newPerSecond: 100 }
 tunnel: { source: 192.0.2.1, source6: 2001:db8::1, mtu: 9000 }
+nat:
+  connections: 1024
+  source: 192.0.2.2
+  source6: 2001:db8::2
+  tcpNew: 1
+  tcpEstablished: 2
+  tcpClosing: 3
+  tcpClosed: 4
+  udpNew: 5
+  udpEstablished: 6
 bpffs: /srv/bpf
 `);
   assert.deepEqual(config, {
@@ -71,8 +85,23 @@ bpffs: /srv/bpf
     api: { socket: '/run/x.sock', listen: '127.0.0.1:7080' },
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
+    nat: {
+      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2' },
+      timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
+    },
     bpffs: '/srv/bpf',
   });
+});
+
+test('config: NAT takes the sources of tunnels unless it has its own', () => {
+  const { nat } = load(`${small}tunnel: { source: 192.0.2.1, source6: 2001:db8::1 }\nnat: { source: 192.0.2.2 }\n`);
+  assert.deepEqual([nat.source, nat.source6], ['192.0.2.2', '2001:db8::1']);
+  assert.deepEqual(problemsOf(`${small}nat: { connections: 3000, source: "2001:db8::1", tcpNew: 0, tcpnew: 1 }\n`), [
+    '2:21: nat.connections: got 3000, wanted a power of two from 1024 to 4194304',
+    '2:35: nat.source: got "2001:db8::1", wanted an IPv4 address',
+    '2:58: nat.tcpNew: got 0, wanted a whole number from 1 to 3600',
+    '2:61: unknown key "nat.tcpnew"; known in nat: connections, source, source6, tcpNew, tcpEstablished, tcpClosing, tcpClosed, udpNew, udpEstablished',
+  ]);
 });
 
 test('config: an empty section or key means its defaults', () => {
@@ -116,7 +145,7 @@ flows.mode: all
     '15:24: unknown key "flows.perCPU"; known in flows: perCpu, mode, newPerSecond',
     '17:11: tunnel.source: got "2001:db8::1", wanted an IPv4 address',
     '18:8: tunnel.mtu: got "big", wanted a whole number from 1280 to 9216',
-    '19:1: unknown key "apii"; known: node, interfaces, store, api, flows, tunnel, bpffs',
+    '19:1: unknown key "apii"; known: node, interfaces, store, api, flows, tunnel, nat, bpffs',
     '20:1: unknown key "flows.mode"; known in flows: perCpu, mode, newPerSecond',
   ]);
 });
@@ -154,7 +183,7 @@ test('config: what is not YAML, or not keys, is refused where it begins', () => 
   assert.deepEqual(problemsOf(`${small}---\n${small}`), ['2:1: a second document begins here; wanted one']);
   assert.deepEqual(problemsOf(`${small}api: 7\n`), ['2:6: api: got 7, wanted the keys socket, listen']);
   assert.deepEqual(problemsOf('- eth0\n'), [
-    '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, bpffs',
+    '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, nat, bpffs',
   ]);
   assert.equal(problemsOf('a: *b\n').length, 1);
 });
@@ -189,7 +218,7 @@ test('config: each key has a variable of its own', () => {
 test('config: a wrong variable or flag is named, after the mistakes of the file', () => {
   const env = { FAIRLEAD_FLOWS_PERCPU: 'many', FAIRLEAD_API_SOKET: '/x', FAIRLEAD_SOCKET: '/x', FAIRLEAD_URL: 'x' };
   assert.deepEqual(problemsOf(`${small}typo: 1\n`, { env, flags: { 'tunnel.mtu': '12', 'flows.x': '1' } }), [
-    '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, bpffs',
+    '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, nat, bpffs',
     'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_LISTEN',
     'flag: unknown key "flows.x"; known in flows: perCpu, mode, newPerSecond',
     'FAIRLEAD_FLOWS_PERCPU: flows.perCpu: got "many", wanted a power of two from 1024 to 4194304',
