@@ -20,6 +20,8 @@ export const TC = { UNSPEC: 0xffffffff, SHOT: 2, REDIRECT: 7 } as const;
 
 export interface NatPath extends PacketPath {
   readonly tables: NatTables;
+  /** tc_nat. */
+  readonly translator: NativeProgram;
   /** Addresses of a pool, with all their ports or only these, in that order. */
   pool(number: number, addresses: readonly string[], ports?: readonly number[]): void;
   /** A service in NAT mode; pool 0: sources stay. */
@@ -52,6 +54,7 @@ export async function openNatPath(
   return {
     ...path,
     tables,
+    translator: program ?? fail(),
     pool(number, addresses, ports) {
       writePool(tables, number, { start: next, size: 65536 * addresses.length, address: addresses.map(addressField) });
       if (ports) {
