@@ -22,7 +22,7 @@ export const DEFAULT_ROOM = 262_144;
 const STRIDE = 15_731;
 const KEY = new Uint8Array(4);
 
-const CLIENT = { from: '10.1.0.0', to: VIP, fromPort: 4096 * 4, toPort: HTTP_PORT } as const;
+const CLIENT = { from: '10.1.16.0', to: VIP, fromPort: 4096 * 4, toPort: HTTP_PORT } as const;
 export const UDP: PacketSpec = { ...CLIENT, protocol: 'udp', payload: 22 };
 export const SYN: PacketSpec = { ...CLIENT, protocol: 'tcp', payload: 10, flags: TCP.SYN };
 export const ACK: PacketSpec = { ...SYN, flags: TCP.ACK };

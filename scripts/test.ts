@@ -34,7 +34,7 @@ const CHECKS: Readonly<Record<string, () => void>> = {
       '--dry-run',
       '--Werror',
       ...sources('bpf', '.c', '.h'),
-      ...sources('bench/bpf', '.c'),
+      ...sources('bench', '.c'),
       ...sources('test/vm', '.c'),
     ]),
   'format of C++': () =>
