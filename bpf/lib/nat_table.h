@@ -179,7 +179,10 @@ static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 value)
 	return false;
 }
 
-/* Into the emptier of its two buckets (Azar et al., "Balanced allocations", 1994); false: both are full. */
+/*
+ * Into the first of its two buckets, which is looked at first; into the emptier one (Azar et al., "Balanced
+ * allocations", 1994) when the first is half full. False: both are full.
+ */
 __noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 {
 	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
@@ -187,7 +190,9 @@ __noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 
 	if (!one || !other)
 		return false;
-	if (nat_used_slots(other) < nat_used_slots(one))
+	__u64 used = nat_used_slots(one);
+
+	if (used >= NAT_SLOTS / 2 && nat_used_slots(other) < used)
 		return nat_link_in(other, value) || nat_link_in(one, value);
 	return nat_link_in(one, value) || nat_link_in(other, value);
 }

@@ -24,6 +24,8 @@ export const NAT64 = parseAddress('64:ff9b::').bytes.subarray(0, 12);
 
 export interface NatPath extends PacketPath {
   readonly tables: NatTables;
+  /** tc_nat. */
+  readonly translator: NativeProgram;
   /** Addresses of a pool, with all their ports or only these, in that order. */
   pool(number: number, addresses: readonly string[], ports?: readonly number[]): void;
   /** A service in NAT mode; pool 0: sources stay. */
@@ -70,6 +72,7 @@ export async function openNatPath(
   return {
     ...path,
     tables,
+    translator: program ?? fail(),
     pool(number, addresses, ports) {
       writePool(tables, number, { start: next, size: 65536 * addresses.length, address: addresses.map(addressField) });
       if (ports) {
