@@ -136,10 +136,11 @@ const bad: Case[] = [
           '/snat/2': '"x" is not an IPv4 or IPv6 address',
         },
       ],
+      ['twice', ['fd00::1', '10.0.0.1', '10.0.0.1'], { '/snat/2': '10.0.0.1 is in the list already' }],
       [
-        'of the other family, and twice',
-        ['fd00::1', '10.0.0.1', '10.0.0.1'],
-        { '/snat/0': 'fd00::1 is IPv6, the service is IPv4', '/snat/2': '10.0.0.1 is in the list already' },
+        'of the other family only',
+        ['fd00::1', 'fd00::2'],
+        { '/snat': 'none of the addresses is IPv4, as the service is' },
       ],
     ] as const
   ).map(

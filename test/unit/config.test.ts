@@ -43,7 +43,7 @@ test('config: an interface is enough, everything else has a default', () => {
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
     nat: {
-      ...{ connections: 262_144, source: null, source6: null },
+      ...{ connections: 262_144, source: null, source6: null, prefix: '64:ff9b::', egress: [] },
       timeouts: { tcpNew: 60, tcpEstablished: 7440, tcpClosing: 240, tcpClosed: 10, udpNew: 30, udpEstablished: 300 },
     },
     bpffs: '/sys/fs/bpf',
@@ -67,6 +67,10 @@ nat:
   connections: 1024
   source: 192.0.2.2
   source6: 2001:db8::2
+  prefix: fd00:64::/96
+  egress:
+    - { from: [10.1.0.0/16, 10.2.0.0/16], interface: eth1, to: [192.0.2.9] }
+    - { from: ['fd00:1::/32'], interface: eth1, to: ['2001:db8::9'] }
   tcpNew: 1
   tcpEstablished: 2
   tcpClosing: 3
@@ -86,11 +90,29 @@ bpffs: /srv/bpf
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
     nat: {
-      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2' },
+      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2', prefix: 'fd00:64::' },
+      egress: [
+        { from: ['10.1.0.0/16', '10.2.0.0/16'], interface: 'eth1', to: ['192.0.2.9'] },
+        { from: ['fd00:1::/32'], interface: 'eth1', to: ['2001:db8::9'] },
+      ],
       timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
     },
     bpffs: '/srv/bpf',
   });
+});
+
+test('config: what leaves with which address: mistakes are named', () => {
+  const bad = (egress: string): readonly string[] => problemsOf(`${small}nat: { egress: ${egress} }\n`);
+  for (const [egress, wanted] of [
+    ['7', /nat\.egress: got 7, wanted a list of \{ from/],
+    ['[{ from: [10.0.0.0/8], interface: eth0 }]', /nat\.egress\.0\.to: got .*, wanted a list of 1 to 16 addresses/],
+    ['[{ from: [10.0.0.0/8], interface: eth0, to: [x] }]', /to: got "x", wanted an address/],
+    ['[{ from: [10.0.0.1/8], interface: eth0, to: [192.0.2.1] }]', /from: /],
+    ['[{ from: [10.0.0.0/8], interface: eth0, to: ["fd00::1"] }]', /from and to are of two families/],
+    ['[{ from: [10.0.0.0/8], interface: "a b", to: [192.0.2.1] }]', /interface: got "a b"/],
+    ['[{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1], via: 1 }]', /unknown key/],
+  ] as const)
+    assert.match(bad(egress).join(' '), wanted, egress);
 });
 
 test('config: NAT takes the sources of tunnels unless it has its own', () => {
@@ -100,7 +122,7 @@ test('config: NAT takes the sources of tunnels unless it has its own', () => {
     '2:21: nat.connections: got 3000, wanted a power of two from 1024 to 4194304',
     '2:35: nat.source: got "2001:db8::1", wanted an IPv4 address',
     '2:58: nat.tcpNew: got 0, wanted a whole number from 1 to 3600',
-    '2:61: unknown key "nat.tcpnew"; known in nat: connections, source, source6, tcpNew, tcpEstablished, tcpClosing, tcpClosed, udpNew, udpEstablished',
+    '2:61: unknown key "nat.tcpnew"; known in nat: connections, source, source6, prefix, egress, tcpNew, tcpEstablished, tcpClosing, tcpClosed, udpNew, udpEstablished',
   ]);
 });
 
