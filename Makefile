@@ -35,12 +35,13 @@ abi: bpf
 	node dist/scripts/abi.js build/bpf/tc_nat.bpf.o abi ./codec.js nat_ > build/abi.gen.ts && mv build/abi.gen.ts src/dataplane/nat-abi.gen.ts
 	node dist/scripts/abi.js build/bpf/agent.bpf.o abi ../dataplane/codec.js > build/abi.gen.ts && mkdir -p src/agent && mv build/abi.gen.ts src/agent/abi.gen.ts
 	node dist/scripts/abi.js build/bench/wrapper.bpf.o abi ../src/dataplane/codec.js > build/abi.gen.ts && mv build/abi.gen.ts bench/wrapper.gen.ts
+	node dist/scripts/abi.js build/bench/nat.bpf.o abi ../src/dataplane/codec.js > build/abi.gen.ts && mv build/abi.gen.ts bench/nat.gen.ts
 docs: bpf
 	node_modules/.bin/tsc --noCheck
 	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o docs > build/maps.md && mv build/maps.md docs/maps.md
 
 format:
-	$(CLANG_FORMAT) -i bpf/*.c bpf/lib/*.h test/vm/*.c native/src/*.cc native/src/*.h
+	$(CLANG_FORMAT) -i bpf/*.c bpf/lib/*.h bench/*.c bench/bpf/*.c test/vm/*.c native/src/*.cc native/src/*.h
 	node_modules/.bin/biome check --write .
 
 clean:

@@ -6,6 +6,7 @@ import { agentBench } from './agent.js';
 import { flowsBench } from './flows.js';
 import { historyBench } from './history.js';
 import { type CaseResult, microBench } from './micro.js';
+import { natBench } from './nat.js';
 import { ringBench } from './ring.js';
 import { vethBench } from './veth.js';
 
@@ -16,6 +17,7 @@ const USAGE = `usage: npm run bench -- <what> [--json FILE]
           --rounds N    interleaved rounds, at least 7 (default 21)
   veth    Mpps from end to end over veth, on one CPU; options as of micro
   agent   what a backend pays for a tunnel packet: the agent beside decapsulation alone
+  nat     services in NAT mode beside nftables, over veth; and tc_nat by the packet
   flows   a million flow records into a sorted top 100
   ring    building rings, and what a change of members moves
   history flows broken when a node is lost while its pools change (simulated)`;
@@ -60,6 +62,21 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
     const cases = await agentBench(rounds);
     console.table(cases);
     return { rounds, cases };
+  },
+  async nat({ rounds }) {
+    const result = await natBench(rounds, (line) => process.stderr.write(`${line}\n`));
+    console.table(
+      result.cases.map(({ case: name, ours, nftables, unit, ratio, wanted }) => ({
+        case: name,
+        ours: Number(ours.toPrecision(4)),
+        nftables: nftables === null ? '' : Number(nftables.toPrecision(4)),
+        unit,
+        ratio: ratio === null ? '' : ratio.toFixed(2),
+        wanted: wanted ?? '',
+      })),
+    );
+    say(`tables for a million connections: ${(result.memoryBytesPerMillion / 1e6).toFixed(0)} MB`);
+    return { rounds, ...result };
   },
   async flows({ rounds }) {
     const cases = await flowsBench(rounds);

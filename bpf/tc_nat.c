@@ -14,9 +14,11 @@
 #include "lib/nat_maps.h"
 #include "lib/service.h"
 #include "lib/ring.h"
+#include "lib/nat_egress.h"
 #include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
+#include "lib/nat_translate.h"
 
 struct nat_anchor {
 	enum nat_abi *nat_abi;
@@ -26,28 +28,6 @@ struct nat_anchor {
 	enum nat_outcome *nat_outcome;
 };
 const struct nat_anchor nat_anchor __attribute__((used)) = {};
-
-/* As in XDP: requests only, by service and member. */
-static __always_inline void count_request(const struct nat_connection *nat, const struct backend *to,
-					  struct __sk_buff *skb, __u32 start, __u32 pool, bool begins)
-{
-	__u32 index = start + (to->pool == pool ? to->slot : 0);
-	struct counters *count = bpf_map_lookup_elem(&counters, &index);
-
-	if (!count)
-		return;
-	count->packets += skb->gso_segs ? skb->gso_segs : 1;
-	count->bytes += skb->len - sizeof(struct ethhdr);
-	count->connections += begins;
-}
-
-/* Whether it fits a way: a super-packet is cut to pieces of what it says. */
-static __always_inline bool fits(struct __sk_buff *skb, const struct packet *pkt, __u32 mtu)
-{
-	__u32 size = skb->gso_size ? skb->gso_size + pkt->l4_offset + TCP_HEADER_MIN : pkt->size;
-
-	return size <= mtu;
-}
 
 /* Where requests come from is where replies go: the router may have been replaced by another. */
 static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
@@ -71,15 +51,17 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 
 	if (!to)
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
-	if (!fits(skb, pkt, to->mtu))
+	if (!nat_fits(skb, pkt, to->mtu, nat))
 		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);
 	note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);
 	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
-	count_request(nat, to, skb, service->counters_start, service->pool, begins);
+	nat_count_request(nat, to, skb, service->counters_start, service->pool, begins);
 	nat_count(nat->service, NAT_OUTCOME_FORWARDED);
 	nat_ends(nat, NAT_REQUEST, pkt, &from, &end);
-	return nat_rewrite(skb, pkt, &from, &end) ? nat_to_backend(skb, to) : TC_ACT_SHOT;
+	if (!nat_ready(skb, pkt, nat, NAT_REQUEST, &from, &end))
+		return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
+	return nat_to_backend(skb, to);
 }
 
 /* A reply to its client. */
@@ -92,7 +74,9 @@ static __always_inline int give_back(struct __sk_buff *skb, const struct packet 
 	nat_tally(nat, NAT_REPLY, skb, pkt, ticks);
 	nat_count(nat->service, NAT_OUTCOME_RETURNED);
 	nat_ends(nat, NAT_REPLY, pkt, &from, &to);
-	return nat_rewrite(skb, pkt, &from, &to) ? nat_to_client(skb, nat) : TC_ACT_SHOT;
+	if (!nat_ready(skb, pkt, nat, NAT_REPLY, &from, &to))
+		return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
+	return nat_to_client(skb, nat);
 }
 
 /* TCP and UDP; NAT_OTHER: ICMP; NAT_LATER: a fragment that is not the first. */
@@ -104,8 +88,11 @@ __noinline int nat_packet(struct __sk_buff *skb)
 
 	enum reason reason = nat_parse(skb, &pkt);
 
-	if (reason == REASON_NOT_OURS && is_icmp(&pkt))
-		return NAT_OTHER;
+	if (reason == REASON_NOT_OURS && is_icmp(&pkt)) {
+		if (!nat_parse_echo(skb, &pkt, NAT_REPLY))
+			return NAT_OTHER;
+		reason = REASON_FORWARDED;
+	}
 	if (reason == REASON_FRAGMENT)
 		return NAT_LATER;
 	if (reason != REASON_FORWARDED)
@@ -141,7 +128,10 @@ __noinline int nat_packet(struct __sk_buff *skb)
 
 	if (!to || !own)
 		return nat_drop(service.number, NAT_OUTCOME_NO_BACKEND);
-	peer.pool = own->pool;
+	peer.family = to->flags & BACKEND_IPV6 ? FAMILY_IPV6 : FAMILY_IPV4;
+	peer.pool = peer.family == pkt.to.family ? own->pool : own->pool_other;
+	if (peer.family == FAMILY_IPV4 && pkt.to.family == FAMILY_IPV6 && !peer.pool)
+		return nat_drop(service.number, NAT_OUTCOME_UNTRANSLATABLE);
 	copy_address(peer.address, to->address);
 	peer.port = to->port ? to->port : pkt.to.port;
 	__u64 begun = nat_begin(&pkt, &peer, hash, ticks);
@@ -155,15 +145,28 @@ __noinline int nat_packet(struct __sk_buff *skb)
 	return forward(skb, &pkt, nat, &service, true, ticks);
 }
 
+static __always_inline int others(struct __sk_buff *skb, int action, bool out)
+{
+	if (action == NAT_LATER)
+		return nat_fragment(skb, out);
+	return action == NAT_OTHER ? nat_icmp(skb, out) : action;
+}
+
 /* Apart, one after the other: the stack is not deep. */
 SEC("tc")
 int tc_nat(struct __sk_buff *skb)
 {
-	int action = nat_packet(skb);
+	int action = others(skb, nat_packet(skb), false);
 
-	if (action == NAT_LATER)
-		return nat_fragment(skb);
-	return action == NAT_OTHER ? nat_icmp(skb) : action;
+	return action == NAT_NOT_OURS ? TC_ACT_UNSPEC : action;
+}
+
+SEC("tc")
+int tc_nat_out(struct __sk_buff *skb)
+{
+	int action = others(skb, nat_leave(skb), true);
+
+	return action == NAT_NOT_OURS ? nat_unknown(skb) : action;
 }
 
 /* Run by BPF_PROG_TEST_RUN when the program is loaded: the kernel sweeps from then on. */

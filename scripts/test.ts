@@ -34,7 +34,7 @@ const CHECKS: Readonly<Record<string, () => void>> = {
       '--dry-run',
       '--Werror',
       ...sources('bpf', '.c', '.h'),
-      ...sources('bench/bpf', '.c'),
+      ...sources('bench', '.c'),
       ...sources('test/vm', '.c'),
     ]),
   'format of C++': () =>
@@ -45,6 +45,7 @@ const CHECKS: Readonly<Record<string, () => void>> = {
     generated('src/dataplane/nat-abi.gen.ts', ['build/bpf/tc_nat.bpf.o', 'abi', './codec.js', 'nat_']);
     generated('src/agent/abi.gen.ts', ['build/bpf/agent.bpf.o', 'abi', '../dataplane/codec.js']);
     generated('bench/wrapper.gen.ts', ['build/bench/wrapper.bpf.o', 'abi', '../src/dataplane/codec.js']);
+    generated('bench/nat.gen.ts', ['build/bench/nat.bpf.o', 'abi', '../src/dataplane/codec.js']);
     generated('docs/maps.md', ['build/bpf/xdp_lb.bpf.o', 'docs']);
   },
 };

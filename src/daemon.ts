@@ -48,7 +48,12 @@ function dataplaneConfig(config: Config, snapshot: Snapshot, warn: (line: string
     tunnelSource6: parseAddress(source6 ?? '::').bytes,
     tunnelMtu: config.tunnel.mtu,
     features: featuresOf(snapshot),
-    nat: { connections: config.nat.connections, timeouts: config.nat.timeouts },
+    nat: {
+      connections: config.nat.connections,
+      timeouts: config.nat.timeouts,
+      prefix: parseAddress(config.nat.prefix).bytes.subarray(0, 12),
+      egress: [...new Set(config.nat.egress.map((each) => each.interface))],
+    },
   };
 }
 
@@ -88,6 +93,7 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
   const reconciler = startReconciler(dataplane.maps, store, resolver, dataplane.setFeatures, {
     source: config.nat.source ?? ownAddress(config, 'IPv4'),
     source6: config.nat.source6 ?? ownAddress(config, 'IPv6'),
+    egress: config.nat.egress,
   });
   onClose(() => reconciler.close());
   let lastError: string | null = null;

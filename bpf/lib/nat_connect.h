@@ -89,7 +89,8 @@ struct nat_peer {
 	__be16 port;
 	__u16 backend; /* number; 0: egress */
 	__u16 service;
-	__u16 pool; /* 0: the source stays */
+	__u16 pool;  /* 0: the source stays */
+	__u8 family; /* of the address */
 };
 
 /* Begins the connection of this packet: NAT_OUTCOME_BEGUN << 32 | id, or why not. Its hash is flow_hash's. */
@@ -108,13 +109,17 @@ __noinline __u64 nat_begin(const struct packet *pkt, const struct nat_peer *peer
 	nat->backend = peer->backend;
 	nat->protocol = pkt->to.protocol;
 	nat->client_family = pkt->to.family;
-	nat->backend_family = pkt->to.family;
+	nat->backend_family = peer->family;
 	nat->seen = ticks;
 	nat->begun = ticks;
 	copy_address(nat->client, pkt->from);
 	copy_address(nat->backend_address, peer->address);
 	nat->source_port = pkt->from_port;
 	copy_address(nat->source, pkt->from);
+	if (peer->family != pkt->to.family) {
+		nat->source[0] = (__u64)nat_prefix[1] << 32 | nat_prefix[0];
+		nat->source[1] = pkt->from[0] << 32 | nat_prefix[2];
+	}
 	if (peer->pool) {
 		__u32 number = peer->pool, taken = nat_take(number);
 		struct nat_pool *pool = bpf_map_lookup_elem(&nat_pools, &number);

@@ -40,15 +40,16 @@ static __always_inline struct nat_fragment *nat_fragment_find(const struct packe
 	return found && (ticks - found->ticks) >> FRAGMENT_LIFE_TICKS_SHIFT == 0 ? found : NULL;
 }
 
-/* A later fragment: addresses only. TC_ACT_UNSPEC: not of a connection of ours. */
-__noinline int nat_fragment(struct __sk_buff *skb)
+/* A later fragment: addresses only. `out`: on egress. TC_ACT_UNSPEC: not of a connection of ours, or the
+ * kernel sends it. */
+__noinline int nat_fragment(struct __sk_buff *skb, bool out)
 {
 	struct packet pkt = {};
 	struct nat_end from, to;
 	__u32 ticks = bpf_jiffies64();
 
 	if (nat_parse(skb, &pkt) != REASON_FRAGMENT)
-		return TC_ACT_UNSPEC;
+		return NAT_NOT_OURS;
 	struct nat_fragment *known = nat_fragment_find(&pkt, FRAGMENT_DATAGRAM, ticks);
 
 	if (!known)
@@ -56,8 +57,11 @@ __noinline int nat_fragment(struct __sk_buff *skb)
 	struct nat_connection *nat = known ? nat_connection(known->id) : NULL;
 
 	if (!nat || nat->state == NAT_FREE || nat->state == NAT_GONE)
-		return TC_ACT_UNSPEC;
+		return NAT_NOT_OURS;
 	__u32 way = known->way & 1;
+
+	if (nat->client_family != nat->backend_family || out != (way == NAT_REQUEST && !nat->service))
+		return NAT_NOT_OURS;
 	const struct backend *backend = way == NAT_REQUEST && nat->service ? nat_taking(nat->backend) : NULL;
 
 	if (way == NAT_REQUEST && nat->service && !backend)
@@ -67,6 +71,8 @@ __noinline int nat_fragment(struct __sk_buff *skb)
 	nat_ends(nat, way, &pkt, &from, &to);
 	if (!nat_rewrite_addresses(skb, &pkt, &from, &to))
 		return TC_ACT_SHOT;
+	if (out)
+		return TC_ACT_UNSPEC;
 	if (way == NAT_REPLY || !backend)
 		return nat_to_client(skb, nat);
 	return nat_to_backend(skb, backend);

@@ -163,8 +163,9 @@ static __always_inline bool nat_readdress(struct __sk_buff *skb, const struct na
 	return true;
 }
 
-/* TC_ACT_UNSPEC: it is not about a connection of ours. */
-__noinline int nat_icmp(struct __sk_buff *skb)
+/* `out`: on egress. NAT_NOT_OURS: it is not about a connection of ours; TC_ACT_UNSPEC: the kernel sends it.
+ */
+__noinline int nat_icmp(struct __sk_buff *skb, bool out)
 {
 	struct nat_quote quote = {};
 	struct packet error = {}, *pkt = &error;
@@ -174,21 +175,27 @@ __noinline int nat_icmp(struct __sk_buff *skb)
 	__u32 want = skb->len < NAT_ICMP_HEADERS ? skb->len : NAT_ICMP_HEADERS;
 
 	if (bpf_skb_pull_data(skb, want))
-		return TC_ACT_UNSPEC;
+		return NAT_NOT_OURS;
 	quote.family = pkt->to.family;
 	quote.l4 = sizeof(struct ethhdr) + pkt->l4_offset;
 	if (!nat_read_quote(skb, &quote))
-		return TC_ACT_UNSPEC;
+		return NAT_NOT_OURS;
 	__u64 found = nat_find(&quote.back, flow_hash(&quote.back));
 	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
 
 	if (!nat)
-		return TC_ACT_UNSPEC;
+		return NAT_NOT_OURS;
 	__u32 way = found >> 1 & 1;
-	const struct backend *backend = way == NAT_REQUEST && nat->service ? nat_taking(nat->backend) : NULL;
+	const struct backend *backend = NULL;
 
-	if (way == NAT_REQUEST && !backend)
-		return nat->service ? nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND) : TC_ACT_UNSPEC;
+	/* Errors are not translated between families yet. */
+	if (nat->client_family != nat->backend_family || out != (way == NAT_REQUEST && !nat->service))
+		return NAT_NOT_OURS;
+	if (way == NAT_REQUEST && nat->service) {
+		backend = nat_taking(nat->backend);
+		if (!backend)
+			return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
+	}
 	nat_ends(nat, way, &quote.back, &from, &to);
 	/* Sent by the quoted packet's own destination, or by a router that a backend may not know the way to.
 	 */
@@ -198,6 +205,8 @@ __noinline int nat_icmp(struct __sk_buff *skb)
 	if (!nat_write_quote(skb, &quote, &from, &to) || !nat_readdress(skb, &quote, pkt, sender, to.address))
 		return TC_ACT_SHOT;
 	nat_count(nat->service, NAT_OUTCOME_ERROR);
+	if (out)
+		return TC_ACT_UNSPEC;
 	return backend ? nat_to_backend(skb, backend) : nat_to_client(skb, nat);
 }
 

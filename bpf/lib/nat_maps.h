@@ -88,6 +88,23 @@ struct {
 	__uint(max_entries, 1 << 14);
 } nat_fragments SEC(".maps");
 
+/* Sources that are translated on their way out. Written at the start; read when a connection begins. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct nat_prefix4);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+} nat_egress4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct nat_prefix6);
+	__type(value, __u32);
+	__uint(max_entries, 4096);
+} nat_egress6 SEC(".maps");
+
 struct nat_timer {
 	struct bpf_timer timer;
 };

@@ -9,6 +9,8 @@
 
 #define TCP_CHECK 16 /* bytes into the header */
 #define UDP_CHECK 6
+#define ICMP_CHECK 2
+#define ICMP_ECHO_ID 4
 
 /* Headers in one piece: Ethernet, IPv4 with options or IPv6, and TCP without options. */
 #define NAT_HEADERS (sizeof(struct ethhdr) + 60 + TCP_HEADER_MIN)
@@ -89,6 +91,31 @@ static __always_inline enum reason nat_parse(struct __sk_buff *skb, struct packe
 	return reason == REASON_COUNT ? REASON_NOT_OURS : reason;
 }
 
+/*
+ * Takes an echo request (way NAT_REQUEST) or its reply for a packet between a port, its identifier, and port
+ * 0. False: it is neither.
+ */
+static __always_inline bool nat_parse_echo(struct __sk_buff *skb, struct packet *pkt, __u32 way)
+{
+	void *start = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct icmp_header *icmp = start + sizeof(struct ethhdr) + (pkt->l4_offset & 0x3f);
+	bool v6 = pkt->to.family == FAMILY_IPV6;
+
+	if ((void *)(icmp + 1) > end || icmp->code || pkt->fragment)
+		return false;
+	if (way == NAT_REQUEST && icmp->type == (v6 ? ICMPV6_ECHO : ICMP_ECHO)) {
+		pkt->from_port = *(__be16 *)&icmp->rest;
+		pkt->to.port = 0;
+		return true;
+	}
+	if (way == NAT_REPLY && icmp->type == (v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY)) {
+		pkt->from_port = 0;
+		pkt->to.port = *(__be16 *)&icmp->rest;
+		return true;
+	}
+	return false;
+}
+
 /* One end of a packet. */
 struct nat_end {
 	__be64 address[2];
@@ -128,23 +155,26 @@ static __always_inline bool nat_rewrite_addresses(struct __sk_buff *skb, const s
 }
 
 /*
- * Gives the packet other ends, of the family it has. Checksums: by the difference, so that a wrong one stays
+ * The ports, and checksums as if addresses had changed, too: by the difference, so that a wrong one stays
  * wrong; with one that the NIC is to finish only the pseudo header's part counts, which the flags tell the
  * kernel.
  */
-static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct packet *pkt,
-					const struct nat_end *from, const struct nat_end *to)
+static __always_inline bool nat_rewrite_transport(struct __sk_buff *skb, const struct packet *pkt,
+						  const struct nat_end *from, const struct nat_end *to)
 {
 	__u32 l3 = sizeof(struct ethhdr), l4 = l3 + (pkt->l4_offset & 0x3f);
-	__u32 flags = pkt->to.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__u32 check = l4 + (pkt->to.protocol == IPPROTO_UDP ? UDP_CHECK : TCP_CHECK);
+	bool udp = pkt->to.protocol == IPPROTO_UDP, echo = is_icmp(pkt);
+	__u32 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
+	__u32 check = l4 + (udp ? UDP_CHECK : echo ? ICMP_CHECK : TCP_CHECK);
 	/* Sums of 16-bit words, in 32 bits: what the checksum helpers take as a difference. */
 	__u32 old = fold_once(sum_four(pkt->from, pkt->to.address)),
 	      new = fold_once(sum_four(from->address, to->address));
 	__u32 addresses = new + (__u16)~fold_once(old), ports = from->port + to->port;
 	__u32 port_change = ports + (__u16)~fold_once(pkt->from_port + pkt->to.port);
 
-	if (addresses && bpf_l4_csum_replace(skb, check, 0, addresses, flags | BPF_F_PSEUDO_HDR))
+	/* ICMP's covers no addresses, ICMPv6's does. */
+	if (pkt->to.protocol != IPPROTO_ICMP &&
+	    bpf_l4_csum_replace(skb, check, 0, addresses, flags | BPF_F_PSEUDO_HDR))
 		return false;
 	if ((from->port != pkt->from_port || to->port != pkt->to.port) &&
 	    bpf_l4_csum_replace(skb, check, 0, port_change, flags))
@@ -154,11 +184,22 @@ static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct pack
 	void *transport = start + l4;
 	__be16 *words = transport;
 
-	if ((void *)(words + 2) > end)
+	if ((void *)(words + 4) > end)
 		return false;
-	words[0] = from->port;
-	words[1] = to->port;
-	return nat_rewrite_addresses(skb, pkt, from, to);
+	if (echo) {
+		words[ICMP_ECHO_ID / 2] = from->port | to->port; /* one of them is 0 */
+	} else {
+		words[0] = from->port;
+		words[1] = to->port;
+	}
+	return true;
+}
+
+/* Gives the packet other ends, of the family it has. */
+static __always_inline bool nat_rewrite(struct __sk_buff *skb, const struct packet *pkt,
+					const struct nat_end *from, const struct nat_end *to)
+{
+	return nat_rewrite_transport(skb, pkt, from, to) && nat_rewrite_addresses(skb, pkt, from, to);
 }
 
 #endif

@@ -8,6 +8,7 @@
 /* What a function says, beside actions: for another one to look at. */
 #define NAT_OTHER (-2)
 #define NAT_LATER (-3)
+#define NAT_NOT_OURS (-4)
 
 static __always_inline int nat_drop(__u32 service, enum nat_outcome why)
 {
@@ -53,6 +54,31 @@ static __always_inline int nat_to_client(struct __sk_buff *skb, const struct nat
 		return TC_ACT_UNSPEC;
 	return nat_set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0)
 								: TC_ACT_SHOT;
+}
+
+/* As in XDP: requests only, by service and member. */
+static __always_inline void nat_count_request(const struct nat_connection *nat, const struct backend *to,
+					      struct __sk_buff *skb, __u32 start, __u32 pool, bool begins)
+{
+	__u32 index = start + (to->pool == pool ? to->slot : 0);
+	struct counters *count = bpf_map_lookup_elem(&counters, &index);
+
+	if (!count)
+		return;
+	count->packets += skb->gso_segs ? skb->gso_segs : 1;
+	count->bytes += skb->len - sizeof(struct ethhdr);
+	count->connections += begins;
+}
+
+/* Whether it fits a way: a super-packet is cut to pieces of what it says. */
+static __always_inline bool nat_fits(struct __sk_buff *skb, const struct packet *pkt, __u32 mtu,
+				     const struct nat_connection *nat)
+{
+	__u32 size = skb->gso_size ? skb->gso_size + pkt->l4_offset + TCP_HEADER_MIN : pkt->size;
+
+	if (nat->backend_family > nat->client_family)
+		size += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+	return size <= mtu;
 }
 
 #endif

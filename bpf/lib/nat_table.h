@@ -14,6 +14,8 @@
 /* Buckets - 1, a power of two - 1; connections there is room for. */
 const volatile __u32 nat_bucket_mask = 0;
 const volatile __u32 nat_room = 0;
+/* First 96 bits of the addresses that stand for IPv4 ones where sources stay (RFC 6052). */
+const volatile __be32 nat_prefix[3] = {};
 
 #define NAT_NONE 0xffffffffU
 #define NAT_TRIES 8
@@ -177,7 +179,10 @@ static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 value)
 	return false;
 }
 
-/* Into the emptier of its two buckets (Azar et al., "Balanced allocations", 1994); false: both are full. */
+/*
+ * Into the first of its two buckets, which is looked at first; into the emptier one (Azar et al., "Balanced
+ * allocations", 1994) when the first is half full. False: both are full.
+ */
 __noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 {
 	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
@@ -185,7 +190,9 @@ __noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 
 	if (!one || !other)
 		return false;
-	if (nat_used_slots(other) < nat_used_slots(one))
+	__u64 used = nat_used_slots(one);
+
+	if (used >= NAT_SLOTS / 2 && nat_used_slots(other) < used)
 		return nat_link_in(other, value) || nat_link_in(one, value);
 	return nat_link_in(one, value) || nat_link_in(other, value);
 }

@@ -70,7 +70,8 @@ _Static_assert(sizeof(struct nat_connection) == 128, "two cache lines");
 struct nat_service {
 	__be64 address[2]; /* the VIP, as in service_key */
 	__u32 pool;	   /* sources are translated to it; 0: they stay */
-	__u32 pad;
+	__u32 pool_other;  /* the same for backends of the other family; 0: IPv4 sources are embedded, see
+			      nat_prefix */
 } __attribute__((aligned(8)));
 
 /*
@@ -94,6 +95,17 @@ struct nat_counts {
 	__u32 freed;	/* connections that have ended */
 };
 
+/* Private sources. The value is the number of their pool. */
+struct nat_prefix4 {
+	__u32 prefix_size;
+	__be32 address;
+};
+
+struct nat_prefix6 {
+	__u32 prefix_size;
+	__u8 address[16];
+};
+
 /* Which connection the fragments of a datagram belong to. */
 struct nat_fragment {
 	__u32 id;
@@ -114,7 +126,9 @@ enum nat_outcome {
 	NAT_OUTCOME_NO_BACKEND, /* DROP: no backend of the pool can take it */
 	NAT_OUTCOME_TOO_BIG,	/* DROP: would not fit the way to the backend */
 	NAT_OUTCOME_MALFORMED,	/* DROP: to a VIP, with lengths that contradict each other */
-	NAT_OUTCOME_ERROR,	/* an ICMP error about a connection, on its way */
+	/* DROP: between families: options, fragments, UDP without a checksum, or no pool for the source. */
+	NAT_OUTCOME_UNTRANSLATABLE,
+	NAT_OUTCOME_ERROR, /* an ICMP error about a connection, on its way */
 	NAT_OUTCOME_COUNT,
 };
 

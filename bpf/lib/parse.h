@@ -39,6 +39,8 @@ enum icmp_type {
 	ICMPV6_PARAMETER = 4,
 	ICMPV6_ECHO = 128,
 	ICMPV6_ECHO_REPLY = 129,
+	ICMPV6_ROUTER_SOLICIT = 133,
+	ICMPV6_REDIRECT = 137,
 };
 
 /* RFC 792 and RFC 4443. The Linux headers for it need those of libc. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isIPv4, isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
+import { egressList } from './config-egress.js';
 import {
   absolute,
   address,
@@ -50,6 +51,15 @@ export const configKeys = {
   }),
   'nat.source': address('an IPv4 address', isIPv4), // of `snat: auto`; tunnel.source when left out
   'nat.source6': address('an IPv6 address', (text) => isIPv6(text) && !text.includes('%')),
+  'nat.prefix': scalar(
+    'an IPv6 prefix of 96 bits, as 64:ff9b::/96',
+    (value) => {
+      const [text = '', bits] = String(value).split('/');
+      return bits === '96' && isIPv6(text) && !text.includes('.') ? text : undefined;
+    },
+    () => '64:ff9b::',
+  ),
+  'nat.egress': egressList,
   // Seconds without a packet after which a connection ends.
   'nat.tcpNew': range(1, 3600, 60),
   'nat.tcpEstablished': range(1, 2_592_000, 7440), // RFC 5382, REQ-5

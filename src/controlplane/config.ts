@@ -16,6 +16,8 @@ export interface Config {
     readonly connections: number;
     readonly source: string | null; // of `snat: auto`
     readonly source6: string | null;
+    readonly prefix: string; // of 96 bits: of IPv6 addresses that stand for IPv4 clients where sources stay
+    readonly egress: ConfigValues['nat.egress'];
     /** Seconds without a packet after which a connection ends, by its state. */
     readonly timeouts: Readonly<
       Record<'tcpNew' | 'tcpEstablished' | 'tcpClosing' | 'tcpClosed' | 'udpNew' | 'udpEstablished', number>
@@ -61,6 +63,8 @@ function assemble(values: ConfigValues): Config {
       connections: values['nat.connections'],
       source: values['nat.source'] ?? values['tunnel.source'],
       source6: values['nat.source6'] ?? values['tunnel.source6'],
+      prefix: values['nat.prefix'],
+      egress: values['nat.egress'],
       timeouts: {
         tcpNew: values['nat.tcpNew'],
         tcpEstablished: values['nat.tcpEstablished'],

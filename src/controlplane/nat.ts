@@ -10,19 +10,23 @@ import {
   writeNatService,
   writePool,
 } from '../dataplane/nat.js';
-import { NatLimit } from '../dataplane/nat-abi.gen.js';
+import { MapShape, NatLimit } from '../dataplane/nat-abi.gen.js';
 import { clearNatOutcomes } from '../dataplane/nat-outcomes.js';
 import { familyOf, parseAddress } from '../model/address.js';
 import { FairleadError } from '../model/errors.js';
 import type { Service, Snapshot } from '../model/objects.js';
+import { writePrefix } from '../model/prefix.js';
+import type { EgressConfig } from './config-egress.js';
 import { serviceKeyId } from './kernel-state.js';
 import type { Numbering } from './numbering.js';
 import type { Step } from './plan.js';
 
-/** The node's addresses for `snat: auto`; null: it has none. */
+/** What the node's configuration says of NAT. */
 export interface NatSources {
+  /** Addresses for `snat: auto`; null: it has none. */
   readonly source: string | null;
   readonly source6: string | null;
+  readonly egress: readonly EgressConfig[];
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -32,17 +36,23 @@ const field = (address: string): Uint8Array => {
   return bytes;
 };
 
-/** The addresses a service's sources are translated to; null: they stay. Throws 'invalid' when the node has none of that family. */
-function sourcesOf(service: Service, { source, source6 }: NatSources): readonly string[] | null {
+/**
+ * The addresses of a family that a service's sources are translated to; null: there are none, or they stay. Throws 'invalid' when the node has
+ * none of the service's own family.
+ */
+function sourcesOf(service: Service, family: 4 | 6, { source, source6 }: NatSources): readonly string[] | null {
   const { snat = 'auto' } = service;
   if (snat === 'none') return null;
-  if (snat !== 'auto') return snat;
-  const own = familyOf(service.address) === 4 ? source : source6;
-  if (own === null) {
-    const key = familyOf(service.address) === 4 ? 'nat.source' : 'nat.source6';
+  if (snat !== 'auto') {
+    const listed = snat.filter((each) => familyOf(each) === family);
+    return listed.length > 0 ? listed : null;
+  }
+  const own = family === 4 ? source : source6;
+  if (own === null && familyOf(service.address) === family) {
+    const key = family === 4 ? 'nat.source' : 'nat.source6';
     throw new FairleadError('invalid', `translate sources of service "${service.name}": ${key} is not set`);
   }
-  return [own];
+  return own === null ? null : [own];
 }
 
 /** Pools in the kernel: they stay, for connections may be using them. */
@@ -95,8 +105,37 @@ export function writeNat(
   for (const { value: service } of snapshot.services.values()) {
     const number = numbering.services.get(serviceKeyId(service))?.number;
     if (service.forwarding !== 'nat' || number === undefined) continue;
-    const addresses = sourcesOf(service, sources);
-    const pool = addresses === null ? 0 : poolNumber(tables, pools, addresses);
-    writeNatService(tables, number, { address: field(service.address), pool });
+    const poolOf = (family: 4 | 6): number => {
+      const addresses = sourcesOf(service, family, sources);
+      return addresses === null ? 0 : poolNumber(tables, pools, addresses);
+    };
+    const own = familyOf(service.address) === 4 ? 4 : 6;
+    // A pool for the other family only where a backend is of it.
+    const mixed = snapshot.pools.get(service.pool)?.value.backends.some((each) => familyOf(each.address) !== own);
+    const poolOther = mixed ? poolOf(own === 4 ? 6 : 4) : 0;
+    writeNatService(tables, number, { address: field(service.address), pool: poolOf(own), poolOther });
+  }
+  writeEgress(tables, pools, sources.egress);
+}
+
+/** Prefixes that are translated on their way out, and no others. */
+function writeEgress(tables: NatTables, pools: Map<number, PoolShape>, egress: readonly EgressConfig[]): void {
+  const wanted = { nat_egress4: new Map<string, number>(), nat_egress6: new Map<string, number>() };
+  for (const { from, to } of egress) {
+    const pool = poolNumber(tables, pools, to);
+    for (const prefix of from) {
+      const map = familyOf(prefix) === 6 ? 'nat_egress6' : 'nat_egress4';
+      const key = new Uint8Array(MapShape[map].keySize);
+      new Uint32Array(key.buffer, 0, 1)[0] = writePrefix(prefix, key, 4);
+      wanted[map].set(hex(key), pool);
+    }
+  }
+  for (const name of ['nat_egress4', 'nat_egress6'] as const) {
+    const map = tables.handle[name];
+    const there = new Map<string, number>();
+    for (let key = map.nextKey(null); key; key = map.nextKey(key)) there.set(hex(key), map.get(key)?.[0] ?? 0);
+    for (const [key, pool] of wanted[name])
+      if (there.get(key) !== pool) map.set(Buffer.from(key, 'hex'), new Uint8Array(Uint32Array.of(pool).buffer), 0);
+    for (const key of there.keys()) if (!wanted[name].has(key)) map.delete(Buffer.from(key, 'hex'));
   }
 }

@@ -136,9 +136,16 @@ interface Settings {
   readonly lengths: Map<number, Uint8Array>;
 }
 
-/** The narrowest way to a backend of the pool, IP bytes; 0: none is known. */
-function narrowest(snapshot: Snapshot, pool: string, hops: NextHops): number {
-  const ways = (snapshot.pools.get(pool)?.value.backends ?? []).flatMap(({ address }) => hops.get(address)?.mtu ?? []);
+/** What an IPv6 header is longer than one of IPv4. */
+const GROWTH = 20;
+
+/** What fits all ways to backends of the service, IP bytes as they come in; 0: none is known. */
+function narrowest(snapshot: Snapshot, { address, pool }: Service, hops: NextHops): number {
+  const grows = (to: string): number => (familyOf(address) === 4 && familyOf(to) === 6 ? GROWTH : 0);
+  const ways = (snapshot.pools.get(pool)?.value.backends ?? []).flatMap(({ address: to }) => {
+    const mtu = hops.get(to)?.mtu;
+    return mtu === undefined ? [] : [mtu - grows(to)];
+  });
   return ways.length === 0 ? 0 : Math.min(...ways);
 }
 
@@ -150,7 +157,7 @@ async function wanted(snapshot: Snapshot, numbering: Numbering, hops: NextHops):
     if (number === undefined) continue;
     if (flagsOf(service) & (ServiceFlag.SOURCE | ServiceFlag.RATE | ServiceFlag.NAT)) {
       const nat = service.forwarding === 'nat';
-      want.options.set(number, optionsOf(service, nat ? narrowest(snapshot, service.pool, hops) : 0));
+      want.options.set(number, optionsOf(service, nat ? narrowest(snapshot, service, hops) : 0));
     }
     if (service.allow?.length) want.lists.set(listNumber(number, false), service.allow);
     if (service.deny?.length) want.lists.set(listNumber(number, true), service.deny);

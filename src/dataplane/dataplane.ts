@@ -140,8 +140,8 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       interfaces,
       warnings,
       setFeatures: async (features) => {
-        if (nat === null && ((features & ServiceFlag.NAT) !== 0 || hasNat(config.bpffs)))
-          nat = await openNat(config.nat, config, open);
+        const wanted = (features & ServiceFlag.NAT) !== 0 || config.nat.egress.length > 0;
+        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open);
         await swapFeatures(features);
         return nat;
       },

@@ -25,6 +25,10 @@ export interface NatConfig {
   /** Connections there is room for, a power of two. */
   readonly connections: number;
   readonly timeouts: NatTimeouts;
+  /** First 12 bytes of the IPv6 addresses that stand for IPv4 clients where sources stay (RFC 6052). */
+  readonly prefix: Uint8Array;
+  /** Interfaces by which private sources leave. */
+  readonly egress: readonly string[];
 }
 
 export type NatMapName = keyof typeof MapShape;
@@ -113,6 +117,7 @@ export async function loadNat(
       [Config.natRoom, room],
     ] as const)
       object.setVariable(variable.name, new Uint8Array(Uint32Array.of(value).buffer));
+    object.setVariable(Config.natPrefix.name, config.prefix);
     for (const [name, map] of Object.entries(maps.handle)) {
       if (!object.maps.includes(name)) continue;
       object.setMaxEntries(name, map.info.maxEntries);
@@ -169,24 +174,28 @@ export async function openNat(
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
   const adopted = adopt(root);
-  const names = program.interfaces.map(({ name }) => name);
+  const names = [...new Set([...program.interfaces.map(({ name }) => name), ...config.egress])];
   const { object, tables } = await loadNat(config, program, maps, adopted, names);
-  const nat = object.program('tc_nat');
+  const [nat, out] = [object.program('tc_nat'), object.program('tc_nat_out')];
   const links: NativeLink[] = [];
   try {
     for (const [name, map] of Object.entries(tables.handle))
       if (!adopted[name as NatMapName]) pinOver(join(root, 'maps', name), map);
     const swaps = openSwaps();
-    for (const { name } of program.interfaces) {
-      const pin = join(root, 'links', name.replaceAll('.', ':'));
+    const hooks = [
+      ...names.map((name) => ({ name, direction: 'ingress', of: nat, pin: name }) as const),
+      ...config.egress.map((name) => ({ name, direction: 'egress', of: out, pin: `out-${name}` }) as const),
+    ];
+    for (const { name, direction, of, pin: pinName } of hooks) {
+      const pin = join(root, 'links', pinName.replaceAll('.', ':'));
       const old = existsSync(pin) ? native.openLink(pin) : null;
       if (old && old.interfaceIndex === native.interfaceIndex(name) && old.interfaceIndex !== 0) {
         links.push(old);
-        if (!isSame(old, nat)) await swaps.swap(old, nat, name);
+        if (!isSame(old, of)) await swaps.swap(old, of, name);
         continue;
       }
       old?.close();
-      const link = await native.attachTcx(nat, name, null, 'ingress');
+      const link = await native.attachTcx(of, name, null, direction);
       links.push(link);
       pinOver(pin, link);
     }
@@ -197,7 +206,7 @@ export async function openNat(
     start.close();
     return tables;
   } finally {
-    for (const each of [...links, nat, object, ...Object.values(adopted)]) each.close();
+    for (const each of [...links, nat, out, object, ...Object.values(adopted)]) each.close();
   }
 }
 

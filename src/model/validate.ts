@@ -82,26 +82,28 @@ function natProblems({ address, forwarding, snat, affinity, flowMemory }: Draft<
   }
   if (affinity === 'quic-cid') wrong('affinity', 'quic-cid is not for forwarding nat');
   if (flowMemory === false) wrong('flowMemory', 'forwarding nat remembers every connection');
-  if (address === undefined || !Array.isArray(snat)) return found;
+  if (!Array.isArray(snat)) return found;
+  if (address !== undefined && snat.every((each) => familyOf(each) !== familyOf(address)))
+    wrong('snat', `none of the addresses is IPv${familyOf(address)}, as the service is`);
   const seen = new Set<string>();
   for (const [at, each] of snat.entries()) {
-    if (familyOf(each) !== familyOf(address))
-      wrong(`snat/${at}`, `${each} is IPv${familyOf(each)}, the service is IPv${familyOf(address)}`);
-    else if (seen.has(each)) wrong(`snat/${at}`, `${each} is in the list already`);
+    if (seen.has(each)) wrong(`snat/${at}`, `${each} is in the list already`);
     seen.add(each);
   }
   return found;
 }
 
-/** NAT does not translate between families yet: the first member of another one. */
-function familyProblem(snapshot: Snapshot, { address, forwarding, pool }: Draft<Service>): FieldError[] {
-  if (forwarding !== 'nat' || address === undefined) return [];
-  const other = snapshot.pools
-    .get(pool ?? '')
-    ?.value.backends.find((each) => familyOf(each.address) !== familyOf(address));
+/** An IPv6 source cannot stay what it is before an IPv4 backend: the first member of that kind. */
+function familyProblem(snapshot: Snapshot, { address, forwarding, snat, pool }: Draft<Service>): FieldError[] {
+  if (forwarding !== 'nat' || snat !== 'none' || address === undefined || familyOf(address) === 4) return [];
+  const other = snapshot.pools.get(pool ?? '')?.value.backends.find((each) => familyOf(each.address) === 4);
   if (!other) return [];
-  const detail = `backend "${other.name}" is IPv${familyOf(other.address)}, the service is IPv${familyOf(address)}; forwarding nat does not translate between them yet`;
-  return [{ pointer: '/forwarding', detail }];
+  return [
+    {
+      pointer: '/snat',
+      detail: `backend "${other.name}" is IPv4: the address of an IPv6 client cannot stay, use auto or addresses`,
+    },
+  ];
 }
 
 /** Server IDs of a pool: one length for each config, and no ID twice. */

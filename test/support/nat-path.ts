@@ -3,9 +3,10 @@
 import { addressField } from '../../src/controlplane/kernel-state.js';
 import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { loadNat, type NatTables, type NatTimeouts, writeNatService, writePool } from '../../src/dataplane/nat.js';
-import { NatConnection, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
+import { MapShape, NatConnection, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
 import type { NativeProgram, NativeRun } from '../../src/dataplane/native.js';
 import { parseAddress } from '../../src/model/address.js';
+import { writePrefix } from '../../src/model/prefix.js';
 import { openPacketPath, type PacketPath, TEST_CONFIG } from './packet-path.js';
 
 export const TIMEOUTS: NatTimeouts = {
@@ -18,14 +19,31 @@ export const TIMEOUTS: NatTimeouts = {
 };
 export const TC = { UNSPEC: 0xffffffff, SHOT: 2, REDIRECT: 7 } as const;
 
+/** 64:ff9b::/96 */
+export const NAT64 = parseAddress('64:ff9b::').bytes.subarray(0, 12);
+
 export interface NatPath extends PacketPath {
   readonly tables: NatTables;
+  /** tc_nat. */
+  readonly translator: NativeProgram;
   /** Addresses of a pool, with all their ports or only these, in that order. */
   pool(number: number, addresses: readonly string[], ports?: readonly number[]): void;
   /** A service in NAT mode; pool 0: sources stay. */
-  nat(number: number, address: string, port: number, protocol: 'tcp' | 'udp', ring: number, pool: number): void;
+  nat(
+    number: number,
+    address: string,
+    port: number,
+    protocol: 'tcp' | 'udp',
+    ring: number,
+    pool: number,
+    poolOther?: number,
+  ): void;
   /** What tc_nat makes of a frame that came in by lo. */
   run(frame: Uint8Array): NativeRun;
+  /** What tc_nat_out makes of a frame on its way out. */
+  leave(frame: Uint8Array): NativeRun;
+  /** Sources that are translated to a pool on their way out. */
+  egress(prefix: string, pool: number): void;
   /** Connections that are not over, as the kernel has them. */
   connections(): NatConnection[];
   /** Has the kernel sweep; without, connections stay. */
@@ -41,17 +59,20 @@ export async function openNatPath(
 ): Promise<NatPath> {
   const path = await openPacketPath(config);
   const { object, tables } = await loadNat(
-    { connections, timeouts: { ...TIMEOUTS, ...timeouts } },
+    { connections, timeouts: { ...TIMEOUTS, ...timeouts }, egress: [], prefix: NAT64 },
     { ...TEST_CONFIG, ...config },
     path.maps,
     {},
   );
-  const [program, start]: NativeProgram[] = [object.program('tc_nat'), object.program('nat_start')];
+  const [program, out, start]: NativeProgram[] = ['tc_nat', 'tc_nat_out', 'nat_start'].map((name) =>
+    object.program(name),
+  );
   object.close();
   let next = connections;
   return {
     ...path,
     tables,
+    translator: program ?? fail(),
     pool(number, addresses, ports) {
       writePool(tables, number, { start: next, size: 65536 * addresses.length, address: addresses.map(addressField) });
       if (ports) {
@@ -62,11 +83,18 @@ export async function openNatPath(
       }
       next += 65536 * addresses.length;
     },
-    nat(number, address, port, protocol, ring, pool) {
-      writeNatService(tables, number, { address: addressField(address), pool });
+    nat(number, address, port, protocol, ring, pool, poolOther = 0) {
+      writeNatService(tables, number, { address: addressField(address), pool, poolOther });
       path.service(number, address, port, protocol, ring, number * 16, ServiceFlag.NAT);
     },
     run: (frame) => program?.run(frame, null) ?? fail(),
+    leave: (frame) => out?.run(frame, null) ?? fail(),
+    egress(prefix, pool) {
+      const name = prefix.includes(':') ? 'nat_egress6' : 'nat_egress4';
+      const key = new Uint8Array(MapShape[name].keySize);
+      new Uint32Array(key.buffer, 0, 1)[0] = writePrefix(prefix, key, 4);
+      tables.handle[name].set(key, new Uint8Array(Uint32Array.of(pool).buffer), 0);
+    },
     connections: () =>
       Array.from({ length: tables.counts[0] ?? 0 }, (_, id) =>
         NatConnection.decode(tables.connections.subarray(id * NatConnection.size, (id + 1) * NatConnection.size)),
@@ -86,7 +114,7 @@ export async function openNatPath(
       );
     },
     close() {
-      for (const each of [program, start]) each?.close();
+      for (const each of [program, out, start]) each?.close();
       tables.close();
       path.close();
     },

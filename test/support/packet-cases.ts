@@ -8,6 +8,7 @@ import { fragments, prepareFragments } from './cases/fragments.js';
 import { guard, prepareGuard } from './cases/guard.js';
 import { icmp } from './cases/icmp.js';
 import { lists, prepareLists } from './cases/lists.js';
+import { nat, prepareNat } from './cases/nat.js';
 import { parsing, prepareParsing } from './cases/parsing.js';
 import { plain, preparePlain } from './cases/plain.js';
 import { prepareQuic, quic } from './cases/quic.js';
@@ -28,10 +29,11 @@ export function prepareCases(path: PacketPath): void {
   prepareQuic(path);
   prepareGuard(path);
   prepareLists(path);
+  prepareNat(path);
 }
 
 /** Every case that needs nothing but prepareCases, in the order they are written for. */
 export const PACKET_CASES: readonly PacketCase[] = [
   ...[...plain, ...forwarding, ...icmp, ...errors, ...big],
-  ...[...parsing, ...fragments, ...choice, ...quic, ...guard, ...lists],
+  ...[...parsing, ...fragments, ...choice, ...quic, ...guard, ...lists, ...nat],
 ];

@@ -67,7 +67,11 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     },
     close: () => undefined,
   };
-  let reconciler = startReconciler(maps, store, resolver, async () => null, { source: null, source6: null });
+  let reconciler = startReconciler(maps, store, resolver, async () => null, {
+    source: null,
+    source6: null,
+    egress: [],
+  });
   const interfaces = [{ name: 'lo', slot: 0, mode: 'native', program: 'xdp_lb', tag: '', start: 'attached' }] as const;
   const factsOf = (): NodeFacts =>
     nodeFacts(
@@ -103,7 +107,11 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     },
     async restart() {
       await reconciler.close();
-      reconciler = startReconciler(maps, store, resolver, async () => null, { source: null, source6: null });
+      reconciler = startReconciler(maps, store, resolver, async () => null, {
+        source: null,
+        source6: null,
+        egress: [],
+      });
       facts = factsOf();
       await reconciler.applied(store.read().revision, ROUND_MS);
     },

@@ -45,6 +45,10 @@ before(async () => {
       { name: 'xdp_lb', variables: { features: 0 } },
       { name: 'xdp_decap', variables: {} },
       { name: 'agent', variables: {} },
+      {
+        name: 'tc_nat',
+        variables: { features: 0xffff, nat_room: 1024, nat_bucket_mask: 511, flow_budget_per_window: 9 },
+      },
     ],
   );
 });
@@ -97,6 +101,6 @@ test('kernel: loads our objects', { skip: MISSING }, (t) => {
   for (const line of loads) t.diagnostic(`${line}${/\d$/.test(line) ? ' instructions verified' : ''}`);
   assert.deepEqual(
     loads.filter((line) => line.endsWith(' done')),
-    ['load xdp_lb done', 'load xdp_lb done', 'load xdp_decap done', 'load agent done'],
+    ['load xdp_lb done', 'load xdp_lb done', 'load xdp_decap done', 'load agent done', 'load tc_nat done'],
   );
 });
