@@ -136,11 +136,8 @@ const bad: Case[] = [
           '/snat/2': '"x" is not an IPv4 or IPv6 address',
         },
       ],
-      [
-        'of the other family, and twice',
-        ['fd00::1', '10.0.0.1', '10.0.0.1'],
-        { '/snat/0': 'fd00::1 is IPv6, the service is IPv4', '/snat/2': '10.0.0.1 is in the list already' },
-      ],
+      ['twice', ['fd00::1', '10.0.0.1', '10.0.0.1'], { '/snat/2': '10.0.0.1 is in the list already' }],
+      ['of the other family', ['fd00::1'], { '/snat': 'none of the addresses is IPv4, as the service is' }],
     ] as const
   ).map(
     ([what, snat, fields]): Case => [

@@ -43,7 +43,7 @@ test('config: an interface is enough, everything else has a default', () => {
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
     nat: {
-      ...{ connections: 262_144, source: null, source6: null },
+      ...{ connections: 262_144, source: null, source6: null, prefix: '64:ff9b::', egress: [] },
       timeouts: { tcpNew: 60, tcpEstablished: 7440, tcpClosing: 240, tcpClosed: 10, udpNew: 30, udpEstablished: 300 },
     },
     bpffs: '/sys/fs/bpf',
@@ -67,6 +67,8 @@ nat:
   connections: 1024
   source: 192.0.2.2
   source6: 2001:db8::2
+  prefix: 2001:db8:64::/96
+  egress: [{ from: [10.20.0.0/16], interface: eth1, to: [192.0.2.200] }]
   tcpNew: 1
   tcpEstablished: 2
   tcpClosing: 3
@@ -75,6 +77,7 @@ nat:
   udpEstablished: 6
 bpffs: /srv/bpf
 `);
+  const egress = [{ from: ['10.20.0.0/16'], interface: 'eth1', to: ['192.0.2.200'] }];
   assert.deepEqual(config, {
     node: 'edge-1',
     interfaces: [
@@ -86,7 +89,7 @@ bpffs: /srv/bpf
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
     nat: {
-      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2' },
+      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2', prefix: '2001:db8:64::', egress },
       timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
     },
     bpffs: '/srv/bpf',
@@ -100,7 +103,7 @@ test('config: NAT takes the sources of tunnels unless it has its own', () => {
     '2:21: nat.connections: got 3000, wanted a power of two from 1024 to 4194304',
     '2:35: nat.source: got "2001:db8::1", wanted an IPv4 address',
     '2:58: nat.tcpNew: got 0, wanted a whole number from 1 to 3600',
-    '2:61: unknown key "nat.tcpnew"; known in nat: connections, source, source6, tcpNew, tcpEstablished, tcpClosing, tcpClosed, udpNew, udpEstablished',
+    '2:61: unknown key "nat.tcpnew"; known in nat: connections, source, source6, prefix, egress, tcpNew, tcpEstablished, tcpClosing, tcpClosed, udpNew, udpEstablished',
   ]);
 });
 
