@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long a million flow records take to become a sorted top 100, and how long the event loop is held meanwhile.
+// How long a million flow records, and a million connections of NAT, take to become a sorted top 100, and how long the event loop is held meanwhile.
 import { FlowCold, FlowHot, FlowLimit } from '../src/dataplane/abi.gen.js';
-import { topFlows } from '../src/dataplane/flows.js';
+import { type FlowOrder, topFlows } from '../src/dataplane/flows.js';
 import type { Maps } from '../src/dataplane/maps.js';
+import type { NatTables } from '../src/dataplane/nat.js';
+import { NatConnection, NatState } from '../src/dataplane/nat-abi.gen.js';
 import { mix32 } from '../src/ring/hash.js';
+import { openNatPath } from '../test/support/nat-path.js';
 import { openPacketPath } from '../test/support/packet-path.js';
 
 export interface FlowsResult {
@@ -16,6 +19,7 @@ export interface FlowsResult {
 }
 
 const FLOWS_PER_CPU = 1 << 20;
+const NAT_CONNECTIONS = 1 << 20;
 
 /** Fills half of each CPU's ways, so two CPUs hold a million; one record in sixteen has its flow on another CPU too, one in 64 has carried. */
 function fill(maps: Maps): number {
@@ -64,24 +68,54 @@ async function longestBlock(work: () => Promise<unknown>): Promise<{ ms: number;
   return { ms, blockMs };
 }
 
+/** Fills the whole table of NAT. */
+function fillNat({ connections, counts, room }: NatTables): number {
+  const view = new DataView(connections.buffer);
+  const { clientPort, service, backend, state, begun, bytes, packets } = NatConnection.field;
+  for (let id = 0; id < room; id++) {
+    const at = id * NatConnection.size;
+    clientPort.write(view, at, id & 0xffff);
+    service.write(view, at, 1);
+    backend.write(view, at, 1 + (id % 8));
+    begun.write(view, at, id);
+    view.setUint32(at + bytes.offset, (id * 40503) % 1_000_003, true);
+    view.setUint32(at + packets.offset, 1 + (id % 1000), true);
+    state.write(view, at, NatState.ESTABLISHED);
+  }
+  counts[0] = room;
+  return room;
+}
+
 export async function flowsBench(rounds: number): Promise<FlowsResult[]> {
   const path = await openPacketPath({ flowsPerCpu: FLOWS_PER_CPU });
-  const records = fill(path.maps);
+  const results = await timed(fill(path.maps), rounds, '', (order) => topFlows(path.maps, {}, order, 100));
+  path.close();
+  const nat = await openNatPath(NAT_CONNECTIONS);
+  const { maps, tables } = nat;
+  const more = await timed(fillNat(tables), rounds, 'nat ', (order) => topFlows(maps, {}, order, 100, tables));
+  nat.close();
+  return [...results, ...more];
+}
+
+async function timed(
+  records: number,
+  rounds: number,
+  prefix: string,
+  work: (order: FlowOrder) => Promise<unknown>,
+): Promise<FlowsResult[]> {
   const results: FlowsResult[] = [];
   for (const order of ['bytes', 'packets', 'age'] as const) {
     const runs: { ms: number; blockMs: number }[] = [];
-    for (let round = 0; round < rounds; round++)
-      runs.push(await longestBlock(() => topFlows(path.maps, {}, order, 100)));
+    for (let round = 0; round < rounds; round++) runs.push(await longestBlock(() => work(order)));
     const times = runs.map(({ ms }) => ms).sort((a, b) => a - b);
     results.push({
       records,
-      order,
+      order: prefix + order,
       msMedian: times[times.length >> 1] ?? 0,
       msMin: times[0] ?? 0,
       msMax: times.at(-1) ?? 0,
       longestBlockMs: Math.max(...runs.map(({ blockMs }) => blockMs)),
     });
   }
-  path.close();
   return results;
 }

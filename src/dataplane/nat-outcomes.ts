@@ -5,7 +5,7 @@ import type { NatTables } from './nat.js';
 import { NatOutcome } from './nat-abi.gen.js';
 import { native } from './native.js';
 
-const DROPS = ['FULL', 'PORTS', 'BUDGET', 'UNKNOWN', 'NO_BACKEND', 'TOO_BIG', 'MALFORMED'] as const;
+const DROPS = ['FULL', 'PORTS', 'BUDGET', 'UNKNOWN', 'NO_BACKEND', 'TOO_BIG', 'MALFORMED', 'UNTRANSLATABLE'] as const;
 
 /** The outcomes that are drops, with the names that metrics and API have for them: nat_full, nat_ports, ... */
 export const NAT_DROPS: ReadonlyMap<number, string> = new Map(

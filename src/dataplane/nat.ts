@@ -33,7 +33,7 @@ export interface NatConfig {
 
 export type NatMapName = keyof typeof MapShape;
 
-/** tc_nat where it is attached. */
+/** tc_nat, or tc_nat_out, where it is attached. */
 export interface NatProgram {
   readonly interface: string;
   readonly program: string;
@@ -129,7 +129,7 @@ export async function loadNat(
       if (known) object.reuseMap(name, known);
     }
     await object.load();
-    const tables = openTables(object, room, interfaces);
+    const tables = openTables(object, room, interfaces, config.egress);
     if (!reuse.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
     writeTimeouts(tables, config.timeouts);
     return { object, tables };
@@ -139,14 +139,27 @@ export async function loadNat(
   }
 }
 
-function openTables(object: NativeObject, room: number, interfaces: readonly string[]): NatTables {
+function programsOn(object: NativeObject, name: string, interfaces: readonly string[]): readonly NatProgram[] {
+  const program = object.program(name);
+  const { tag } = program;
+  program.close();
+  return interfaces.map((each) => ({ interface: each, program: name, tag }));
+}
+
+function openTables(
+  object: NativeObject,
+  room: number,
+  interfaces: readonly string[],
+  egress: readonly string[],
+): NatTables {
   const handle = Object.fromEntries(
     (Object.keys(MapShape) as NatMapName[]).map((name) => [name, object.map(name)]),
   ) as Record<NatMapName, NativeMap>;
   const clock = object.program('nat_clock');
-  const nat = object.program('tc_nat');
-  const programs = interfaces.map((name) => ({ interface: name, program: nat.name, tag: nat.tag }));
-  nat.close();
+  const programs = [
+    ...programsOn(object, 'tc_nat', interfaces),
+    ...programsOn(object, 'tc_nat_out', interfaces.length > 0 ? egress : []),
+  ];
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),

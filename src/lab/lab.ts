@@ -12,7 +12,7 @@ import { allServices, putObjects, readPools } from './objects.js';
 import { runScenario } from './scenario.js';
 import { openScreen, type Screen } from './screen.js';
 import { fired, stopSignal } from './stop.js';
-import { renderTable, renderTotals } from './table.js';
+import { renderServices, renderTable, renderTotals } from './table.js';
 import { type LabStatus, labStatus } from './teardown.js';
 import type { LabBalancer } from './topology.js';
 import { attachAgents, attachPass } from './xdp.js';
@@ -122,7 +122,12 @@ async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, 
     if (shares !== wanted) driver.command({ kind: 'run', phase: `${++changes}`, rate: watchRate, count: null });
     wanted = shares;
     const now = { report: driver.report(), pools, phase: `${changes}` };
-    screen.draw([...renderTable(now, services), '', ...renderTotals(now.report)]);
+    screen.draw([
+      ...renderTable(now, services),
+      '',
+      ...renderServices(now.report, services),
+      ...renderTotals(now.report),
+    ]);
     await pause(screen.redraws ? 1_000 : 5_000, undefined, { signal }).catch(() => {}); // the signal ends the loop
   }
 }

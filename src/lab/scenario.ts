@@ -5,7 +5,7 @@ import { chiSquare } from './chi-square.js';
 import type { Lab } from './daemon.js';
 import type { Driver } from './drive.js';
 import { allServices, labPools, readPools, readServices } from './objects.js';
-import { answersOf, type Observation, renderTable, renderTotals, sum } from './table.js';
+import { answersOf, type Observation, renderServices, renderTable, renderTotals, sum } from './table.js';
 import type { DriverReport } from './traffic.js';
 
 /** The lab at rest: the last observation, and whether each sum agrees. */
@@ -74,7 +74,15 @@ export async function runScenario(
 
   const { end, results } = await settled(lab, driver, signal);
   const { report } = end;
-  for (const line of ['', ...renderTable(end, services), '', ...renderTotals(report), '']) say(line);
+  for (const line of [
+    '',
+    ...renderTable(end, services),
+    '',
+    ...renderServices(report, services),
+    ...renderTotals(report),
+    '',
+  ])
+    say(line);
   for (const { ok, text } of results) check(ok, text);
   const failed = sum(Object.values(report.phases).map((count) => count.failed));
   check(

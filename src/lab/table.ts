@@ -58,6 +58,16 @@ export function renderTable(now: Observation, services: readonly LabService[]): 
   );
 }
 
+/** Requests answered by service over all phases, one line for each way to forward. */
+export function renderServices({ phases }: DriverReport, services: readonly LabService[]): readonly string[] {
+  const answered = (service: string): number =>
+    sum(Object.values(phases).flatMap((count) => Object.values(count.backends[service] ?? {})));
+  return [...new Set(services.map(({ forwarding }) => forwarding))].map((way) => {
+    const own = services.filter(({ forwarding }) => forwarding === way);
+    return `${way}: ${own.map(({ service }) => `${service} ${answered(service)}`).join(', ')}`;
+  });
+}
+
 /** The sum line below the table. */
 export function renderTotals({ phases, errors }: DriverReport): readonly string[] {
   const counts = Object.values(phases);

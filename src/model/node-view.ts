@@ -72,7 +72,7 @@ export interface FlowView {
   readonly firstSeen: number;
   readonly lastSeen: number;
   readonly handshakeNs: number | null;
-  /** Only of services with forwarding 'nat'. `packets` and `bytes` are those of the requests; a handshake then is the sum of its halves. */
+  /** Only with NAT: of services with forwarding 'nat', and of private sources on their way out (service null). `packets` and `bytes` are those of the requests; a handshake then is the sum of its halves. */
   readonly nat?: {
     readonly source: string; // what the client is to the backend, in the same form
     readonly destination: string; // the backend
@@ -97,7 +97,7 @@ export interface DropCount {
   readonly packets: number;
 }
 
-/** Connections of services with forwarding 'nat', and the program that keeps them. */
+/** Connections of services with forwarding 'nat' and of private sources on their way out, and the programs that keep them. */
 export interface NatStatus {
   readonly capacity: number;
   readonly entries: number; // those just ended included
@@ -130,7 +130,7 @@ export interface NodeStatus {
     readonly overBudget: number;
     readonly bucketFull: number;
   };
-  /** Once there has been a service with forwarding 'nat'. */
+  /** Once there has been a service with forwarding 'nat', or egress. */
   readonly nat?: NatStatus;
 }
 

@@ -142,11 +142,7 @@ async function specialFamilies(facts: NodeFacts): Promise<Family[]> {
 function natFamilies({ nat }: NodeStatus, snapshot: Snapshot, drops: readonly DropCount[]): Family[] {
   const services = [...snapshot.services.values()].filter(({ value }) => value.forwarding === 'nat');
   return [
-    gauge(
-      'nat_entries',
-      'Connections of services with forwarding nat, those just ended included.',
-      one(nat?.entries ?? 0),
-    ),
+    gauge('nat_entries', 'Connections of NAT, those just ended included.', one(nat?.entries ?? 0)),
     gauge('nat_capacity', 'Connections there is room for; 0 while no service has wanted any.', one(nat?.capacity ?? 0)),
     counter(
       'nat_port_exhausted_total',

@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { emptyNumbering } from '../../src/controlplane/numbering.js';
+import type { Applied } from '../../src/controlplane/reconciler.js';
 import { FlowState } from '../../src/dataplane/abi.gen.js';
 import { countFlows, type FlowFilter, type FlowOrder, type FlowRecord, topFlows } from '../../src/dataplane/flows.js';
 import type { NatTables } from '../../src/dataplane/nat.js';
@@ -11,6 +13,7 @@ import { NatConnection, NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { natEntries, readNat } from '../../src/dataplane/nat-flows.js';
 import { native } from '../../src/dataplane/native.js';
 import { formatAddress } from '../../src/model/address.js';
+import { queryFlows } from '../../src/observability/flow-view.js';
 import { bytes16, type NatPath, openNatPath } from '../support/nat-path.js';
 import { pinTo } from '../support/packet-run.js';
 import { type PacketSpec, packet, TCP } from '../support/packets.js';
@@ -142,6 +145,39 @@ test('nat flows: full tables have as many entries as room', async () => {
   for (let port = 20_000; port < 20_000 + ROOM + 10; port++) send(port, TCP.SYN);
   assert.equal(natEntries(path.tables), ROOM);
   assert.equal((await topFlows(path.maps, {}, 'age', 5000, path.tables)).length, ROOM);
+});
+
+/** As the API has them, on a node that knows no name. */
+const views = () => {
+  const snapshot = { revision: 0, hashKey: '', services: new Map(), pools: new Map() };
+  const none = { revision: 0, hops: new Map(), rings: new Map(), error: null, changes: 0, lastChangeMs: 0 };
+  const applied: Applied = { ...none, snapshot, numbering: emptyNumbering() };
+  return queryFlows(path.maps, path.tables, applied, { sort: 'bytes', limit: 10 });
+};
+
+test('nat flows: a private source on its way out has no service, and is with the remote end itself', async () => {
+  path.pool(2, ['192.0.2.200']);
+  path.egress('10.20.0.0/16', 2);
+  const ends = { protocol: 'tcp', from: '10.20.0.7', to: '198.51.100.9', fromPort: 40_000, toPort: 443 } as const;
+  path.leave(packet({ ...ends, flags: TCP.SYN }));
+  const [view, ...more] = await views();
+  assert.equal(more.length, 0);
+  const { service, backend, protocol, client, vip, nat } = view ?? assert.fail();
+  assert.deepEqual([service, backend, protocol], [null, null, 'tcp']);
+  assert.deepEqual([client, vip, nat?.destination], ['10.20.0.7:40000', '198.51.100.9:443', '198.51.100.9:443']);
+  assert.match(nat?.source ?? '', /^192\.0\.2\.200:\d+$/);
+});
+
+test('nat flows: between families each end has its own', async () => {
+  path.backend(8, 'fd00:9::21', 2, 1, { port: 8080 });
+  path.ring(2, 1000, new Uint16Array(251).fill(8));
+  path.pool(2, ['fd00:9::10']);
+  path.nat(2, VIP, 81, 'tcp', 2, 1, 2);
+  path.run(packet({ protocol: 'tcp', from: CLIENT, to: VIP, fromPort: 30_000, toPort: 81, flags: TCP.SYN }));
+  const [view] = await views();
+  assert.equal(view?.client, `${CLIENT}:30000`);
+  assert.equal(view?.nat?.destination, '[fd00:9::21]:8080');
+  assert.match(view?.nat?.source ?? '', /^\[fd00:9::10\]:\d+$/);
 });
 
 const NOW = 100; // so that `seen` and `begun` of most lie before the wrap

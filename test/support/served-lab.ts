@@ -35,7 +35,8 @@ export interface ServedLab extends LabBase {
   inClient(...command: readonly string[]): Promise<string>;
 }
 
-export async function openServedLab(name: string, backends: number): Promise<ServedLab> {
+/** `settings`: more lines of the daemon's configuration. */
+export async function openServedLab(name: string, backends: number, settings = ''): Promise<ServedLab> {
   const base = await openBase({ name, backends }, never);
   const { directory, topology } = base;
   const config = `${directory}/config.yaml`;
@@ -50,7 +51,7 @@ export async function openServedLab(name: string, backends: number): Promise<Ser
     for (const programs of [await attachPass(topology), await attachAgents(topology, Buffer.from(hashKey, 'hex'))])
       base.onClose(() => programs.close());
     base.onClose(async () => void (await serve?.kill('SIGKILL')));
-    writeFileSync(config, daemonConfig(topology.balancers[0], directory));
+    writeFileSync(config, daemonConfig(topology.balancers[0], directory) + settings);
     writeFileSync(
       `${directory}/state.json`,
       JSON.stringify({ format: 1, revision: 0, hashKey, services: [], pools: [] }),

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { chiSquare } from '../../src/lab/chi-square.js';
-import { type BackendView, labServices } from '../../src/lab/objects.js';
-import { renderTable, renderTotals } from '../../src/lab/table.js';
+import { allServices, type BackendView, labServices } from '../../src/lab/objects.js';
+import { renderServices, renderTable, renderTotals } from '../../src/lab/table.js';
 import { isLabNamespace, namespacesOf, planTopology } from '../../src/lab/topology.js';
 
 const services = labServices(planTopology('lab', 2));
@@ -52,6 +52,10 @@ test('lab table: requests of all phases, kernel counts of both pools, shares of 
     'BACKEND  REQUESTS  PACKETS  BYTES  web4 WANTED    GOT  web6 WANTED     GOT',
     'be1            13       30   2000        50.0%  75.0%         0.0%    0.0%',
     'be2             5        9    760        50.0%  25.0%       100.0%  100.0%',
+  ]);
+  assert.deepEqual(renderServices(report, allServices(planTopology('lab', 2))), [
+    'ipip: http4 13, http6 4, echo4 1, echo6 0',
+    'nat: nat4 0, nat6 0',
   ]);
   assert.deepEqual(renderTotals(report), ['19 requests, 1 failed', '  http4 from port 10000: refused']);
 });
