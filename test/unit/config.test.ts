@@ -79,7 +79,6 @@ nat:
   udpEstablished: 6
 bpffs: /srv/bpf
 `);
-  const egress = [{ from: ['10.20.0.0/16'], interface: 'eth1', to: ['192.0.2.200'] }];
   assert.deepEqual(config, {
     node: 'edge-1',
     interfaces: [
@@ -106,7 +105,10 @@ test('config: what leaves with which address: mistakes are named', () => {
   const bad = (egress: string): readonly string[] => problemsOf(`${small}nat: { egress: ${egress} }\n`);
   for (const [egress, wanted] of [
     ['7', /nat\.egress: got 7, wanted a list of \{ from/],
-    ['[{ from: [10.0.0.0/8], interface: eth0 }]', /nat\.egress\[0\]\.to: got nothing, wanted a list of 1 to 16 addresses/],
+    [
+      '[{ from: [10.0.0.0/8], interface: eth0 }]',
+      /nat\.egress\[0\]\.to: got nothing, wanted a list of 1 to 16 addresses/,
+    ],
     ['[{ from: [10.0.0.0/8], interface: eth0, to: [x] }]', /to: got "x", wanted an address/],
     ['[{ from: [10.0.0.1/8], interface: eth0, to: [192.0.2.1] }]', /from: /],
     ['[{ from: [10.0.0.0/8], interface: eth0, to: ["fd00::1"] }]', /from and to are of two families/],
