@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store in etcd, shared by all nodes.
+import { randomUUID } from 'node:crypto';
+import { FairleadError } from '../../model/errors.js';
+import type { Snapshot } from '../../model/objects.js';
+import { newHashKey } from '../memory-store.js';
+import type { Change, Store, StoreLog } from '../store.js';
+import { applyChanges, tellAll } from '../store-core.js';
+import type { EtcdClient, KeyEvent } from './client.js';
+import { readCluster, writeCluster } from './cluster.js';
+import { type Documents, knownRevision, poolText, serviceText, take, type Update } from './documents.js';
+import { type FollowTimes, follow, RELIST_REASONS, type Reader, type RelistReason } from './follow.js';
+import { type Keys, keysBelow } from './keys.js';
+import type { Listing } from './listing.js';
+import { loadSnapshot, openSnapshotFile } from './snapshot-file.js';
+import { commitOnce } from './write.js';
+
+export interface EtcdStoreOptions {
+  /** Of the node, closed by whoever opened it. */
+  readonly client: EtcdClient;
+  /** Ends with '/'. */
+  readonly prefix: string;
+  /** The file of the last state; null: none is kept. */
+  readonly snapshot: string | null;
+  readonly endpoints: number; // how many
+  readonly log: StoreLog;
+  readonly times?: FollowTimes;
+}
+
+/** How long a start waits for etcd before it goes on with the file, and a writer for what a faster one wrote, ms. */
+const START_MS = 3000;
+const CATCH_UP_MS = 2000;
+/** How long a writer tries to be the fastest, ms. */
+const UPDATE_MS = 10_000;
+/** Of --max-txn-ops (128), less what goes with each write. */
+const CHANGES_MAX = 120;
+
+interface State extends Documents {
+  /** Revision of the newest write of ours (Keys.revision); 0: none. */
+  readonly guard: number;
+  /** Counts the clusters: revisions of two of them are not to be compared. */
+  readonly epoch: number;
+  /** Keys deleted here whose deletion the watch has not told yet, and at which revision. */
+  readonly deleted: ReadonlyMap<string, number>;
+}
+
+/**
+ * Opens the store below `prefix`. An etcd without a cluster of ours gets one, with a hash key of its own, unless the file holds one with objects: then the etcd is taken to be
+ * wiped, the file stays in force, and nothing is written. When etcd cannot be reached the file is in force until it can. Throws what etcd said when there is no file
+ * either, 'damaged' for one that does not parse.
+ */
+export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
+  const { client, prefix, log } = options;
+  const keys = keysBelow(prefix);
+  const file = options.snapshot === null ? null : openSnapshotFile(options.snapshot, log);
+  const saved = options.snapshot === null ? null : await loadSnapshot(options.snapshot);
+  const listeners = new Set<(snapshot: Snapshot) => void>();
+  const waiting = new Set<() => void>();
+  const relists = new Map<RelistReason, number>(RELIST_REASONS.map((reason) => [reason, 0]));
+  let state: State = {
+    snapshot: saved ?? { revision: 0, hashKey: newHashKey(), services: new Map(), pools: new Map() },
+    skipped: new Map(),
+    guard: 0,
+    epoch: 0,
+    deleted: new Map(),
+  };
+  let away: FairleadError | null = new FairleadError('unavailable', 'etcd has not answered yet');
+  /** Why what etcd has is not taken, though it answers. */
+  let held: string | null = null;
+  let hashKeyInUse = false;
+  let closing: Promise<void> | null = null;
+  let queue: Promise<unknown> = Promise.resolve();
+  let turn: Promise<unknown> = Promise.resolve();
+
+  /** Changes of `state` happen one after the other: taking documents lets the event loop turn. */
+  function alone<T>(step: () => Promise<T>): Promise<T> {
+    const result = turn.then(step);
+    turn = result.catch(() => undefined);
+    return result;
+  }
+
+  function set(next: State): void {
+    const before = state;
+    state = next;
+    for (const [key, { revision, detail }] of next.skipped) {
+      if (before.skipped.get(key)?.revision === revision && before.skipped.get(key)?.detail === detail) continue;
+      log.warn({ key, revision, detail }, 'document skipped; the last good one stays in force');
+    }
+    for (const wake of waiting) wake();
+    if (next.snapshot === before.snapshot) return;
+    file?.save(next.snapshot);
+    tellAll(listeners, next.snapshot);
+  }
+
+  function hold(why: string | null): void {
+    if (why !== null && why !== held) log.warn({ revision: state.snapshot.revision }, why);
+    held = why;
+    for (const wake of waiting) wake();
+  }
+
+  /** The state with these updates, at `revision` or what it is at if that is later. */
+  async function taken(from: State, updates: ReadonlyMap<string, Update>, revision: number): Promise<State> {
+    const { snapshot, skipped } = await take(from, keys, updates);
+    const newest = Math.max(from.snapshot.revision, revision);
+    return { ...from, skipped, snapshot: newest === snapshot.revision ? snapshot : { ...snapshot, revision: newest } };
+  }
+
+  const isInForce = ({ services, pools }: Snapshot): boolean => services.size + pools.size > 0;
+
+  /** The cluster's secret; null, and `held`, when what is in force must not become what etcd has. Makes the cluster when there is nothing to lose. */
+  async function clusterKey(): Promise<string | null> {
+    const { snapshot } = state;
+    let cluster = await readCluster(client, keys);
+    if (cluster === null && !isInForce(snapshot)) cluster = await writeCluster(client, keys, snapshot.hashKey);
+    const end = `revision ${snapshot.revision} stays in force, and nothing is written`;
+    if (cluster === null) {
+      hold(
+        `etcd holds no cluster below "${prefix}", it was emptied or restored wrongly; ${end}: restore it, or fill it with "fairlead migrate --from file:${options.snapshot ?? 'SNAPSHOT'} --to etcd"`,
+      );
+    } else if (hashKeyInUse && cluster.hashKey !== snapshot.hashKey) {
+      hold(
+        `etcd holds another cluster below "${prefix}", with another hash key; ${end}: start this daemon anew to take it`,
+      );
+    } else return cluster.hashKey;
+    return null;
+  }
+
+  async function relist(list: () => Promise<Listing>, reason: RelistReason, isOther: boolean): Promise<Listing> {
+    const hashKey = await clusterKey();
+    const listing = await list();
+    relists.set(reason, (relists.get(reason) ?? 0) + 1);
+    if (reason !== 'start' && reason !== 'periodic')
+      log.warn({ reason, revision: listing.revision }, 'everything in etcd was read anew');
+    if (hashKey === null) return listing;
+    const isNew = isOther || held !== null || state.epoch === 0;
+    const from: State = isNew
+      ? { ...emptied(state), snapshot: { ...state.snapshot, hashKey, revision: 0 }, epoch: state.epoch + 1 }
+      : state;
+    const updates = new Map<string, Update>();
+    let newest = 0;
+    let guard = 0;
+    for (const { key, value, revision } of listing.items) {
+      newest = Math.max(newest, revision);
+      if (key === keys.revision) guard = revision;
+      else if (keys.parse(key) && (isNew || revision !== knownRevision(from, keys, key)))
+        updates.set(key, { value, revision });
+    }
+    const there = new Set(listing.items.map(({ key }) => key));
+    for (const key of keysOf(from, keys))
+      if (!there.has(key) && from.skipped.get(key)?.value !== null)
+        updates.set(key, { value: null, revision: listing.revision });
+    const next = await taken(isNew ? unlike(from) : from, updates, newest);
+    set({ ...next, guard: isNew ? guard : Math.max(guard, state.guard), deleted: new Map() });
+    hold(null);
+    return listing;
+  }
+
+  async function changed(events: readonly KeyEvent[]): Promise<void> {
+    if (held !== null) return follower.relist(); // what it waits for may have come
+    const updates = new Map<string, Update>();
+    let { guard } = state;
+    for (const { key, value, revision } of events) {
+      if (key === keys.revision && revision > guard) guard = value === null ? 0 : revision;
+      if (keys.parse(key) === null) continue;
+      const known = Math.max(knownRevision(state, keys, key), state.deleted.get(key) ?? 0);
+      if (revision > known && (value !== null || known > 0 || updates.has(key))) updates.set(key, { value, revision });
+    }
+    const newest = events.at(-1)?.revision ?? 0;
+    const deleted = new Map([...state.deleted].filter(([, revision]) => revision > newest));
+    set({ ...(await taken(state, updates, newest)), guard, deleted });
+  }
+
+  const reader: Reader = {
+    relist: (list, reason, isOther) => alone(() => relist(list, reason, isOther)),
+    changed: (events) => alone(() => changed(events)),
+    connected(error) {
+      if (error === null && away !== null) log.info({ revision: state.snapshot.revision }, 'etcd answers');
+      if (error !== null && away === null)
+        log.warn({ why: error.message }, 'etcd is away; the last state stays in force');
+      away = error;
+      for (const wake of waiting) wake();
+    },
+  };
+  const follower = follow(client, keys.documents, reader, options.times);
+
+  /** Resolves true once `holds`, false after `ms`. */
+  function until(holds: () => boolean, ms: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        if (holds()) end(true);
+      };
+      const end = (result: boolean): void => {
+        clearTimeout(timer);
+        waiting.delete(look);
+        resolve(result);
+      };
+      const timer = setTimeout(() => end(false), ms);
+      waiting.add(look);
+      look();
+    });
+  }
+
+  async function run(decide: (snapshot: Snapshot) => readonly Change[]): Promise<Snapshot> {
+    const end = performance.now() + UPDATE_MS;
+    for (;;) {
+      const base = state;
+      if (held !== null) throw new FairleadError('unavailable', `update the store: ${held}`);
+      const changes = decide(base.snapshot);
+      if (changes.length === 0) return base.snapshot;
+      if (changes.length > CHANGES_MAX)
+        throw new FairleadError(
+          'full',
+          `update the store: ${changes.length} changes at once; etcd takes ${CHANGES_MAX}`,
+        );
+      if (base.epoch === 0)
+        throw new FairleadError('unavailable', `update the store: ${away?.message}; nothing was changed`);
+      const draft = applyChanges(base.snapshot, changes);
+      const writeId = randomUUID();
+      const touched = changes.map((change) => keyOf(keys, change));
+      const outcome = await commitOnce(
+        client,
+        {
+          writeId,
+          guard: keys.revision,
+          guardRevision: base.guard,
+          conditions: touched.map((key) => ({ key, revision: storedRevision(base, keys, key) })),
+          puts: changes.map((change, at) => ({ key: touched[at] ?? '', value: textOf(draft, change, writeId) })),
+          read: touched,
+        },
+        options.endpoints * 2,
+      );
+      if (outcome.done) return alone(() => settled(base, draft, changes, outcome.revision));
+      const { guard, found } = outcome;
+      const isNews = () =>
+        (guard === null || state.guard >= guard.revision) &&
+        touched.every((key, at) => storedRevision(state, keys, key) === (found[at]?.revision ?? 0));
+      const hasIt = await until(
+        () => state.epoch !== base.epoch || held !== null || (state !== base && isNews()),
+        CATCH_UP_MS,
+      );
+      if (!hasIt) follower.relist(); // the watch is away, or has missed something
+      if (performance.now() > end)
+        throw new FairleadError(
+          'unavailable',
+          `update the store: other writers were faster for ${UPDATE_MS / 1000} s; nothing was changed`,
+        );
+    }
+  }
+
+  /** What was written is in force here as soon as it is there, without waiting for the watch to tell. */
+  async function settled(
+    base: State,
+    draft: Snapshot,
+    changes: readonly Change[],
+    revision: number,
+  ): Promise<Snapshot> {
+    const own = atRevision(draft, changes, revision);
+    if (state.epoch !== base.epoch) return own;
+    if (state.guard < revision) {
+      const pools = new Map(state.snapshot.pools);
+      const services = new Map(state.snapshot.services);
+      const skipped = new Map(state.skipped);
+      const deleted = new Map(state.deleted);
+      for (const change of changes) {
+        const key = keyOf(keys, change);
+        skipped.delete(key);
+        if (change.value === null) deleted.set(key, revision);
+        if (change.kind === 'pool') move(own.pools, pools, change.name);
+        else move(own.services, services, change.name);
+      }
+      const from: State = { ...state, snapshot: { ...state.snapshot, pools, services }, skipped, deleted };
+      set({ ...(await taken(from, new Map(), revision)), guard: revision });
+    } // else the watch was faster
+    return state.snapshot.revision === revision ? state.snapshot : own;
+  }
+
+  const isThere = () => away === null || held !== null;
+  if (!(await until(isThere, START_MS))) {
+    if (saved === null) {
+      await follower.close();
+      const { code = 'unavailable', message = '' }: Partial<FairleadError> = away ?? {};
+      throw new FairleadError(code, `open the store: ${message}; and there is no last state in "${options.snapshot}"`);
+    }
+    log.warn(
+      { revision: saved.revision, snapshot: options.snapshot, why: away?.message },
+      'etcd is away; the last state on disk is in force',
+    );
+  }
+  hashKeyInUse = true;
+
+  return {
+    kind: 'etcd',
+    read: () => state.snapshot,
+    update(decide) {
+      if (closing !== null) return Promise.reject(new FairleadError('unavailable', 'update the store: it is closed'));
+      const result = queue.then(() => run(decide));
+      queue = result.catch(() => undefined); // the caller has the error; the next update starts anew
+      return result;
+    },
+    watch(listener) {
+      const own = (snapshot: Snapshot) => listener(snapshot); // the same function may watch twice
+      listeners.add(own);
+      return () => void listeners.delete(own);
+    },
+    state: () => ({
+      connected: away === null && held === null,
+      detail: held ?? (away && `${away.message}; revision ${state.snapshot.revision} stays in force`),
+      skipped: [...state.skipped].map(([key, { revision, detail }]) => ({ key: keys.short(key), revision, detail })),
+      relists,
+    }),
+    close() {
+      closing ??= queue.then(async () => {
+        listeners.clear();
+        await follower.close();
+        await file?.close();
+      });
+      return closing;
+    },
+  };
+}
+
+const emptied = (state: State): State => ({ ...state, skipped: new Map(), deleted: new Map(), guard: 0 });
+
+/** With revisions that equal none: what is in force came from another cluster, or from a file. */
+function unlike(state: State): State {
+  const without = <T extends { revision: number }>(objects: ReadonlyMap<string, T>): Map<string, T> =>
+    new Map([...objects].map(([name, stored]) => [name, { ...stored, revision: 0 }]));
+  return {
+    ...state,
+    snapshot: { ...state.snapshot, pools: without(state.snapshot.pools), services: without(state.snapshot.services) },
+  };
+}
+
+function keysOf({ snapshot, skipped }: Documents, keys: Keys): Set<string> {
+  const all = new Set(skipped.keys());
+  for (const name of snapshot.pools.keys()) all.add(keys.pool(name));
+  for (const name of snapshot.services.keys()) all.add(keys.service(name));
+  return all;
+}
+
+const keyOf = (keys: Keys, { kind, name }: Change): string => (kind === 'pool' ? keys.pool(name) : keys.service(name));
+
+/** The revision of a key in etcd, as far as is known here; 0: there is no such key. */
+function storedRevision(documents: Documents, keys: Keys, key: string): number {
+  return documents.skipped.get(key)?.value === null ? 0 : knownRevision(documents, keys, key);
+}
+
+function textOf(draft: Snapshot, change: Change, writeId: string): string | null {
+  if (change.value === null) return null;
+  if (change.kind === 'service') return serviceText(change.value, writeId);
+  const stored = draft.pools.get(change.name);
+  return stored ? poolText(stored, writeId) : null;
+}
+
+/** The draft of a write that was done at this revision. */
+function atRevision(draft: Snapshot, changes: readonly Change[], revision: number): Snapshot {
+  const pools = new Map(draft.pools);
+  const services = new Map(draft.services);
+  for (const { kind, name } of changes) {
+    const pool = kind === 'pool' ? pools.get(name) : undefined;
+    const service = kind === 'service' ? services.get(name) : undefined;
+    if (pool) pools.set(name, { ...pool, revision });
+    if (service) services.set(name, { ...service, revision });
+  }
+  return { ...draft, revision, pools, services };
+}
+
+function move<T>(from: ReadonlyMap<string, T>, to: Map<string, T>, name: string): void {
+  const value = from.get(name);
+  if (value === undefined) to.delete(name);
+  else to.set(name, value);
+}
