@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections that are cut at any moment: no event is lost, none told twice, no write done twice.
 import assert from 'node:assert/strict';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { prefixRange } from '../../src/controlplane/etcd/client.js';
 import { follow } from '../../src/controlplane/etcd/follow.js';
 import type { Store } from '../../src/controlplane/store.js';

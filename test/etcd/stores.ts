@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stores on a real etcd, for the tests.
+import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import type { EtcdAccess } from '../../src/controlplane/etcd/client.js';
+import { type EtcdAccess, prefixRange } from '../../src/controlplane/etcd/client.js';
 import type { FollowTimes } from '../../src/controlplane/etcd/follow.js';
 import { openEtcdStore } from '../../src/controlplane/etcd/store.js';
 import type { Store } from '../../src/controlplane/store.js';
@@ -49,4 +50,22 @@ export async function openStore(
   });
   t.after(() => store.close());
   return { etcd, store, log, snapshot };
+}
+
+/** Asserts that the store holds what etcd holds: every document with its revision, and nothing else. */
+export async function assertEqualToEtcd({ etcd, store }: Pick<Opened, 'etcd' | 'store'>): Promise<void> {
+  const { items } = await etcd.client().range(prefixRange('/fairlead/v1/'));
+  const inEtcd = items
+    .filter(({ key }) => /v1\/(pools|services)\//.test(key))
+    .map(({ key, value, revision }) => {
+      const { writeId: _, ringLog, ...body } = JSON.parse(value);
+      return [key.split('/').slice(3).join('/'), revision, body, ringLog];
+    });
+  const { pools, services } = store.read();
+  const here = [
+    ...[...pools].map(([name, { value, revision, log }]) => [`pools/${name}`, revision, value, log]),
+    ...[...services].map(([name, { value, revision }]) => [`services/${name}`, revision, value, undefined]),
+  ];
+  const byKey = (a: unknown[], b: unknown[]) => (String(a[0]) < String(b[0]) ? -1 : 1);
+  assert.deepEqual(here.sort(byKey), inEtcd.sort(byKey));
 }
