@@ -5,9 +5,8 @@ import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
-import { openFileStore } from './controlplane/file-store.js';
-import { openFollowStore } from './controlplane/follow-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
+import { openStore } from './controlplane/open-store.js';
 import { startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
@@ -110,8 +109,7 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const { path: file, follow } = config.store;
-  const store = follow ? await openFollowStore(file, (line) => log.warn(line)) : await openFileStore(file);
+  const store = await openStore(config.store, log);
   onClose(() => store.close());
   const app = buildApi({ store, node: onceStarted(() => node) });
   try {

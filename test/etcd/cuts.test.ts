@@ -7,7 +7,7 @@ import { prefixRange } from '../../src/controlplane/etcd/client.js';
 import { follow } from '../../src/controlplane/etcd/follow.js';
 import type { Store } from '../../src/controlplane/store.js';
 import type { Snapshot } from '../../src/model/objects.js';
-import { type Proxy, startEtcd, startProxy } from '../support/etcd.js';
+import { type CutProxy, startEtcd, startProxy } from '../support/etcd.js';
 import { until } from '../support/lab.js';
 import { chosenSeed, randomFrom } from '../unit/random.js';
 import { pool } from '../unit/store-contract.js';
@@ -17,7 +17,7 @@ const WRITES = 5000;
 const CUTS = 50;
 
 /** Cuts at random moments until stopped; answers how often there was something to cut. */
-function cutter(t: TestContext, proxies: readonly Proxy[], meanMs: number): () => Promise<number> {
+function cutter(t: TestContext, proxies: readonly CutProxy[], meanMs: number): () => Promise<number> {
   const seed = chosenSeed();
   t.diagnostic(`seed ${seed}`);
   const random = randomFrom(seed);

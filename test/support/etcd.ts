@@ -131,7 +131,7 @@ export async function startEtcd(t: TestContext, tls: EtcdTls | null = null): Pro
 }
 
 /** Passes connections on to a port, until told to cut them or to pass nothing any more. */
-export interface Proxy {
+export interface CutProxy {
   readonly port: number;
   /** Cuts all connections there are; answers how many. */
   cut(): number;
@@ -141,7 +141,7 @@ export interface Proxy {
   black(isBlack: boolean): void;
 }
 
-export async function startProxy(t: TestContext, target: number): Promise<Proxy> {
+export async function startProxy(t: TestContext, target: number): Promise<CutProxy> {
   const open = new Set<Socket>();
   let isShut = false;
   let isBlack = false;
