@@ -63,7 +63,7 @@ test('etcd watch: cut at random moments, it tells each change once, in order', a
     },
     { relistMs: 3_600_000, askMs: 10_000, silenceMs: 30_000 },
   );
-  t.after(() => follower.close());
+  etcd.using(follower);
   await until('it has begun', () => relists === 1);
   const stop = cutter(t, [proxy], 60);
   const wrote: number[] = [];

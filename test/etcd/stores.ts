@@ -48,7 +48,7 @@ export async function openStore(
     log: { info: note('info'), warn: note('warn') },
     ...(times && { times }),
   });
-  t.after(() => store.close());
+  etcd.using(store);
   return { etcd, store, log, snapshot };
 }
 

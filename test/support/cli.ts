@@ -53,5 +53,6 @@ const unexpected = () => {
 export const noParts: LocalParts = {
   serve: unexpected,
   detach: unexpected,
+  migrate: unexpected,
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };

@@ -27,6 +27,8 @@ export interface Etcd {
   /** Access without anything; `over` replaces parts. */
   access(over?: Partial<EtcdAccess>): EtcdAccess;
   client(over?: Partial<EtcdAccess>): EtcdClient;
+  /** Closed before it ends with the test. */
+  using(what: { close(): Promise<void> }): void;
   /** Runs etcdctl and answers its output. */
   ctl(...args: readonly string[]): string;
   kill(signal?: NodeJS.Signals): Promise<void>;
@@ -101,7 +103,9 @@ export async function startEtcd(t: TestContext, tls: EtcdTls | null = null): Pro
   }
 
   const clients: EtcdClient[] = [];
+  const users: { close(): Promise<void> }[] = [];
   t.after(async () => {
+    await Promise.all(users.map((user) => user.close()));
     for (const client of clients) client.close();
     await kill();
     rmSync(directory, { recursive: true, force: true });
@@ -123,6 +127,7 @@ export async function startEtcd(t: TestContext, tls: EtcdTls | null = null): Pro
       clients.push(client);
       return client;
     },
+    using: (what) => void users.push(what),
     ctl,
     kill,
     start,

@@ -275,7 +275,9 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
   }
 
   const isThere = () => away === null || held !== null;
-  if (!(await until(isThere, START_MS))) {
+  const isRefused = () => saved === null && away?.code === 'permission';
+  await until(() => isThere() || isRefused(), START_MS);
+  if (!isThere()) {
     if (saved === null) {
       await follower.close();
       const { code = 'unavailable', message = '' }: Partial<FairleadError> = away ?? {};
