@@ -18,6 +18,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 const SENTENCES: readonly (readonly [RegExp, ErrorCode, string])[] = [
   [/database space exceeded/, 'full', ': etcd has used up its quota; compact, defragment and disarm its alarm'],
   [/request is too large|larger than max/, 'full', ": larger than etcd's --max-request-bytes"],
+  [/requested lease not found/, 'not-found', ''],
   [/too many operations/, 'full', ": more than etcd's --max-txn-ops"],
   [/invalid auth token|auth store is old|user name is empty/, 'unavailable', ''],
   [/authentication failed|permission denied/, 'permission', ''],
