@@ -8,8 +8,8 @@ import { replaceFile } from '../atomic-file.js';
 import { formatStateSlowly, parseState } from '../state-file.js';
 import type { StoreLog } from '../store.js';
 
-/** Between two writes, ms: the newest of a burst is what counts. */
-const EVERY_MS = 200;
+/** Between two writes, as a multiple of what the last took: the newest of a burst is what counts. */
+const REST = 4;
 
 /** The snapshot in the file, null when there is none. Throws 'damaged', or 'unavailable' when it cannot be read. */
 export async function loadSnapshot(path: string): Promise<Snapshot | null> {
@@ -36,15 +36,16 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
   let closed = false;
   let hurry: () => void = () => undefined;
 
-  const rest = (): Promise<void> =>
+  const rest = (ms: number): Promise<void> =>
     new Promise((resolve) => {
       hurry = resolve;
-      setTimeout(resolve, EVERY_MS);
+      setTimeout(resolve, ms);
     });
 
   async function run(): Promise<void> {
     for (let next = waiting; next !== null; next = waiting) {
       waiting = null;
+      const began = performance.now();
       try {
         await mkdir(dirname(path), { recursive: true, mode: 0o750 });
         await replaceFile(path, await formatStateSlowly(next));
@@ -54,7 +55,7 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
         if (line !== told) log.warn({ revision: next.revision }, line);
         told = line;
       }
-      if (!closed) await rest();
+      if (!closed) await rest(REST * (performance.now() - began));
     }
     running = null;
   }
