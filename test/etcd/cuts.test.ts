@@ -11,7 +11,7 @@ import { type CutProxy, startEtcd, startProxy } from '../support/etcd.js';
 import { until } from '../support/lab.js';
 import { chosenSeed, randomFrom } from '../unit/random.js';
 import { pool } from '../unit/store-contract.js';
-import { openStore } from './stores.js';
+import { assertEqualToEtcd, openStore } from './stores.js';
 
 const WRITES = 5000;
 const CUTS = 50;
@@ -129,4 +129,43 @@ test('etcd store: two writers, cut at random moments, lose no write and do none 
     assert.deepEqual(store.read(), watched.read());
   }
   assert.ok(cuts >= CUTS, `${cuts} cuts`);
+});
+
+test('etcd store: etcd killed again and again during writes: what was answered is there, once', async (t) => {
+  const etcd = await startEtcd(t);
+  const writer = (await openStore(t, { etcd, name: 'writer' })).store;
+  const reader = (await openStore(t, { etcd, name: 'reader' })).store;
+  const seen: number[] = [];
+  reader.watch((snapshot) => seen.push(count(snapshot)));
+  let isOver = false;
+  const killing = (async () => {
+    for (let kill = 0; kill < 5; kill++) {
+      await delay(300 + Math.random() * 300);
+      await etcd.kill();
+      await etcd.start();
+    }
+    isOver = true;
+  })();
+  let done = 0;
+  let refused = 0;
+  while (!isOver) {
+    await increment(writer).then(
+      () => done++,
+      async (error) => {
+        assert.match(String(error), /nothing was changed/);
+        refused++;
+        await delay(20);
+      },
+    );
+  }
+  await killing;
+  t.diagnostic(`${done} writes, ${refused} refused`);
+  await until('the reader has all', () => count(reader.read()) === done);
+  assert.deepEqual(
+    seen,
+    [...seen].sort((a, b) => a - b),
+    'never back',
+  );
+  assert.deepEqual(Object.fromEntries(reader.state().relists).compacted, 0);
+  await assertEqualToEtcd({ etcd, store: reader });
 });

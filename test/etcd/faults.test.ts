@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes wrong with etcd, and what the store does then.
 import assert from 'node:assert/strict';
-import { cpSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { clusterText } from '../../src/controlplane/etcd/cluster.js';
 import { keysBelow } from '../../src/controlplane/etcd/keys.js';
 import { parseState } from '../../src/controlplane/state-file.js';
 import type { Store } from '../../src/controlplane/store.js';
-import { startEtcd, startProxy } from '../support/etcd.js';
+import { startEtcd, startMembers, startProxy } from '../support/etcd.js';
 import { until } from '../support/lab.js';
 import { pool, putPool } from '../unit/store-contract.js';
 import { assertEqualToEtcd, openStore } from './stores.js';
@@ -192,6 +192,66 @@ test('etcd store: without etcd it begins with the last state on disk, and says s
     code: 'unavailable',
     message: /ECONNREFUSED.*no last state in ".*never-seen\.json"/,
   });
+});
+
+test('etcd store: a damaged file is no hindrance while etcd answers', async (t) => {
+  const first = await openStore(t);
+  const before = await first.store.update(() => [putPool('a', 1)]);
+  await first.store.close();
+  writeFileSync(first.snapshot, '{');
+  const { etcd, store, log } = await openStore(t, { etcd: first.etcd });
+  assert.deepEqual(store.read(), before);
+  assert.match(log[0]?.line ?? '', /line 1 column 2/);
+  await store.close();
+  assert.deepEqual(parseState(readFileSync(first.snapshot, 'utf8'), first.snapshot), before);
+  writeFileSync(first.snapshot, '{');
+  await etcd.kill();
+  await assert.rejects(openStore(t, { etcd }), { code: 'unavailable', message: /ECONNREFUSED.*line 1 column 2/ });
+});
+
+test('etcd store: a member without a quorum is as good as away', async (t) => {
+  const members = await startMembers(t, 3);
+  const [one, two, three] = members;
+  assert.ok(one && two && three);
+  const { store } = await openStore(t, { etcd: one, over: { endpoints: [one.endpoint] } });
+  await store.update(() => [putPool('a', 1)]);
+  await Promise.all([two.kill(), three.kill()]);
+  await until('it is noticed', isAway(store), 20_000);
+  assert.equal(weightOf(store), 1);
+  await assert.rejects(
+    store.update(() => [putPool('a', 2)]),
+    { code: 'unavailable' },
+  );
+  await Promise.all([two.start(), three.start()]);
+  await until('it is back', isUp(store), 30_000);
+  await store.update(() => [putPool('a', 3)]);
+  await assertEqualToEtcd({ etcd: one, store });
+});
+
+test('etcd store: with three members the death of any one stops nothing for long', async (t) => {
+  const members = await startMembers(t, 3);
+  const [one] = members;
+  assert.ok(one);
+  const { store } = await openStore(t, { etcd: one, over: { endpoints: members.map(({ endpoint }) => endpoint) } });
+  let weight = 0;
+  for (const member of members) {
+    await member.kill();
+    weight++;
+    await until(
+      'a write is done',
+      () =>
+        store
+          .update(() => [putPool('a', weight)])
+          .then(
+            () => true,
+            () => false,
+          ),
+      20_000,
+    );
+    await until('the watch runs', isUp(store), 20_000);
+    await member.start();
+  }
+  await assertEqualToEtcd({ etcd: one, store });
 });
 
 test('etcd store: what is too large for etcd is refused, and the next write is not', async (t) => {

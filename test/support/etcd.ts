@@ -46,8 +46,29 @@ export interface EtcdTls {
 
 /** Starts etcd; it ends with the test, or with this process. */
 export async function startEtcd(t: TestContext, tls: EtcdTls | null = null): Promise<Etcd> {
+  const peer = await freePort();
+  return startMember(t, tls, peer, 'default', `default=http://127.0.0.1:${peer}`);
+}
+
+/** A cluster of so many; each has to be told to a store. */
+export async function startMembers(t: TestContext, count: number): Promise<readonly Etcd[]> {
+  const peers = await Promise.all(Array.from({ length: count }, freePort));
+  const cluster = peers.map((peer, i) => `m${i}=http://127.0.0.1:${peer}`).join();
+  return Promise.all(peers.map((peer, i) => startMember(t, null, peer, `m${i}`, cluster)));
+}
+
+/** The same for all members; a single one that was wiped is another cluster. */
+const token = (cluster: string): string => (cluster.includes(',') ? cluster.slice(-5) : String(Math.random()));
+
+async function startMember(
+  t: TestContext,
+  tls: EtcdTls | null,
+  peer: number,
+  name: string,
+  cluster: string,
+): Promise<Etcd> {
   const directory = mkdtempSync(join(tmpdir(), 'fairlead-etcd-'));
-  const [port, peer] = [await freePort(), await freePort()];
+  const port = await freePort();
   const scheme = tls === null ? 'http' : 'https';
   const endpoint = `${scheme}://127.0.0.1:${port}`;
   const data = join(directory, 'data');
@@ -69,8 +90,9 @@ export async function startEtcd(t: TestContext, tls: EtcdTls | null = null): Pro
       `--advertise-client-urls=${endpoint}`,
       `--listen-peer-urls=http://127.0.0.1:${peer}`,
       `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
-      `--initial-cluster=default=http://127.0.0.1:${peer}`,
-      `--initial-cluster-token=${Math.random()}`, // a wiped one is another cluster
+      `--name=${name}`,
+      `--initial-cluster=${cluster}`,
+      `--initial-cluster-token=${token(cluster)}`,
       '--logger=zap',
       '--log-level=error',
       ...(tls?.server ?? []),

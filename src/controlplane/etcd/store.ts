@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The store in etcd, shared by all nodes.
 import { randomUUID } from 'node:crypto';
-import { FairleadError } from '../../model/errors.js';
+import { FairleadError, messageOf } from '../../model/errors.js';
 import type { Snapshot } from '../../model/objects.js';
 import { newHashKey } from '../memory-store.js';
 import type { Change, Store, StoreLog } from '../store.js';
@@ -53,7 +53,15 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
   const { client, prefix, log } = options;
   const keys = keysBelow(prefix);
   const file = options.snapshot === null ? null : openSnapshotFile(options.snapshot, log);
-  const saved = options.snapshot === null ? null : await loadSnapshot(options.snapshot);
+  let damaged: FairleadError | null = null;
+  const saved =
+    options.snapshot === null
+      ? null
+      : await loadSnapshot(options.snapshot).catch((error: FairleadError) => {
+          damaged = error; // etcd has what matters
+          log.warn({ snapshot: options.snapshot }, error.message);
+          return null;
+        });
   const listeners = new Set<(snapshot: Snapshot) => void>();
   const waiting = new Set<() => void>();
   const relists = new Map<RelistReason, number>(RELIST_REASONS.map((reason) => [reason, 0]));
@@ -281,7 +289,8 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
     if (saved === null) {
       await follower.close();
       const { code = 'unavailable', message = '' }: Partial<FairleadError> = away ?? {};
-      throw new FairleadError(code, `open the store: ${message}; and there is no last state in "${options.snapshot}"`);
+      const instead = damaged === null ? `there is no last state in "${options.snapshot}"` : messageOf(damaged);
+      throw new FairleadError(code, `open the store: ${message}; and ${instead}`);
     }
     log.warn(
       { revision: saved.revision, snapshot: options.snapshot, why: away?.message },
