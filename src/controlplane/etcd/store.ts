@@ -4,15 +4,17 @@ import { randomUUID } from 'node:crypto';
 import { FairleadError, messageOf } from '../../model/errors.js';
 import type { Snapshot } from '../../model/objects.js';
 import { newHashKey } from '../memory-store.js';
+import { slices } from '../slices.js';
 import type { Change, Store, StoreLog } from '../store.js';
 import { applyChanges, tellAll } from '../store-core.js';
 import type { EtcdClient, KeyEvent } from './client.js';
 import { readCluster, writeCluster } from './cluster.js';
-import { type Documents, knownRevision, poolText, serviceText, take, type Update } from './documents.js';
+import { knownRevision, take, type Update } from './documents.js';
 import { type FollowTimes, follow, RELIST_REASONS, type Reader, type RelistReason } from './follow.js';
-import { type Keys, keysBelow } from './keys.js';
+import { keysBelow } from './keys.js';
 import type { Listing } from './listing.js';
 import { loadSnapshot, openSnapshotFile } from './snapshot-file.js';
+import { atRevision, keyOf, keysOf, type State, storedRevision, textOf, unlike, withChanges } from './state.js';
 import { commitOnce } from './write.js';
 
 export interface EtcdStoreOptions {
@@ -34,15 +36,6 @@ const CATCH_UP_MS = 2000;
 const UPDATE_MS = 10_000;
 /** Of --max-txn-ops (128), less what goes with each write. */
 const CHANGES_MAX = 120;
-
-interface State extends Documents {
-  /** Revision of the newest write of ours (Keys.revision); 0: none. */
-  readonly guard: number;
-  /** Counts the clusters: revisions of two of them are not to be compared. */
-  readonly epoch: number;
-  /** Keys deleted here whose deletion the watch has not told yet, and at which revision. */
-  readonly deleted: ReadonlyMap<string, number>;
-}
 
 /**
  * Opens the store below `prefix`. An etcd without a cluster of ours gets one, with a hash key of its own, unless the file holds one with objects: then the etcd is taken to be
@@ -122,8 +115,9 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
     if (cluster === null && !isInForce(snapshot)) cluster = await writeCluster(client, keys, snapshot.hashKey);
     const end = `revision ${snapshot.revision} stays in force, and nothing is written`;
     if (cluster === null) {
+      const file = options.snapshot ?? 'SNAPSHOT';
       hold(
-        `etcd holds no cluster below "${prefix}", it was emptied or restored wrongly; ${end}: restore it, or fill it with "fairlead migrate --from file:${options.snapshot ?? 'SNAPSHOT'} --to etcd"`,
+        `etcd holds no cluster below "${prefix}", though there was one; ${end}: restore it, or fill it with "fairlead migrate --from file:${file} --to etcd"; to begin with nothing, stop the nodes and delete "${file}"`,
       );
     } else if (hashKeyInUse && cluster.hashKey !== snapshot.hashKey) {
       hold(
@@ -142,23 +136,28 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
     if (hashKey === null) return listing;
     const isNew = isOther || held !== null || state.epoch === 0;
     const from: State = isNew
-      ? { ...emptied(state), snapshot: { ...state.snapshot, hashKey, revision: 0 }, epoch: state.epoch + 1 }
+      ? unlike({ ...state, snapshot: { ...state.snapshot, hashKey, revision: 0 }, epoch: state.epoch + 1 })
       : state;
+    const pause = slices();
     const updates = new Map<string, Update>();
+    const there = new Set<string>();
     let newest = 0;
     let guard = 0;
     for (const { key, value, revision } of listing.items) {
+      await pause();
+      there.add(key);
       newest = Math.max(newest, revision);
       if (key === keys.revision) guard = revision;
       else if (keys.parse(key) && (isNew || revision !== knownRevision(from, keys, key)))
         updates.set(key, { value, revision });
     }
-    const there = new Set(listing.items.map(({ key }) => key));
-    for (const key of keysOf(from, keys))
+    for (const key of keysOf(from, keys)) {
+      await pause();
       if (!there.has(key) && from.skipped.get(key)?.value !== null)
         updates.set(key, { value: null, revision: listing.revision });
-    const next = await taken(isNew ? unlike(from) : from, updates, newest);
-    set({ ...next, guard: isNew ? guard : Math.max(guard, state.guard), deleted: new Map() });
+    }
+    const next = await taken(from, updates, newest);
+    set({ ...next, guard: Math.max(guard, from.guard), deleted: new Map() });
     hold(null);
     return listing;
   }
@@ -265,19 +264,15 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
     const own = atRevision(draft, changes, revision);
     if (state.epoch !== base.epoch) return own;
     if (state.guard < revision) {
-      const pools = new Map(state.snapshot.pools);
-      const services = new Map(state.snapshot.services);
       const skipped = new Map(state.skipped);
       const deleted = new Map(state.deleted);
       for (const change of changes) {
         const key = keyOf(keys, change);
         skipped.delete(key);
         if (change.value === null) deleted.set(key, revision);
-        if (change.kind === 'pool') move(own.pools, pools, change.name);
-        else move(own.services, services, change.name);
       }
-      const from: State = { ...state, snapshot: { ...state.snapshot, pools, services }, skipped, deleted };
-      set({ ...(await taken(from, new Map(), revision)), guard: revision });
+      const snapshot = state.snapshot === base.snapshot ? own : withChanges(state.snapshot, own, changes);
+      set({ ...(await taken({ ...state, snapshot, skipped, deleted }, new Map(), revision)), guard: revision });
     } // else the watch was faster
     return state.snapshot.revision === revision ? state.snapshot : own;
   }
@@ -328,56 +323,4 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
       return closing;
     },
   };
-}
-
-const emptied = (state: State): State => ({ ...state, skipped: new Map(), deleted: new Map(), guard: 0 });
-
-/** With revisions that equal none: what is in force came from another cluster, or from a file. */
-function unlike(state: State): State {
-  const without = <T extends { revision: number }>(objects: ReadonlyMap<string, T>): Map<string, T> =>
-    new Map([...objects].map(([name, stored]) => [name, { ...stored, revision: 0 }]));
-  return {
-    ...state,
-    snapshot: { ...state.snapshot, pools: without(state.snapshot.pools), services: without(state.snapshot.services) },
-  };
-}
-
-function keysOf({ snapshot, skipped }: Documents, keys: Keys): Set<string> {
-  const all = new Set(skipped.keys());
-  for (const name of snapshot.pools.keys()) all.add(keys.pool(name));
-  for (const name of snapshot.services.keys()) all.add(keys.service(name));
-  return all;
-}
-
-const keyOf = (keys: Keys, { kind, name }: Change): string => (kind === 'pool' ? keys.pool(name) : keys.service(name));
-
-/** The revision of a key in etcd, as far as is known here; 0: there is no such key. */
-function storedRevision(documents: Documents, keys: Keys, key: string): number {
-  return documents.skipped.get(key)?.value === null ? 0 : knownRevision(documents, keys, key);
-}
-
-function textOf(draft: Snapshot, change: Change, writeId: string): string | null {
-  if (change.value === null) return null;
-  if (change.kind === 'service') return serviceText(change.value, writeId);
-  const stored = draft.pools.get(change.name);
-  return stored ? poolText(stored, writeId) : null;
-}
-
-/** The draft of a write that was done at this revision. */
-function atRevision(draft: Snapshot, changes: readonly Change[], revision: number): Snapshot {
-  const pools = new Map(draft.pools);
-  const services = new Map(draft.services);
-  for (const { kind, name } of changes) {
-    const pool = kind === 'pool' ? pools.get(name) : undefined;
-    const service = kind === 'service' ? services.get(name) : undefined;
-    if (pool) pools.set(name, { ...pool, revision });
-    if (service) services.set(name, { ...service, revision });
-  }
-  return { ...draft, revision, pools, services };
-}
-
-function move<T>(from: ReadonlyMap<string, T>, to: Map<string, T>, name: string): void {
-  const value = from.get(name);
-  if (value === undefined) to.delete(name);
-  else to.set(name, value);
 }
