@@ -6,9 +6,9 @@ import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
 import { openNextHops } from './controlplane/next-hops.js';
-import { openStore } from './controlplane/open-store.js';
 import { startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
+import { openShared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
@@ -109,8 +109,8 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const store = await openStore(config.store, log);
-  onClose(() => store.close());
+  const { store, close } = await openShared(config.store, log);
+  onClose(close);
   const app = buildApi({ store, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);

@@ -5,7 +5,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { loadConfig } from '../../src/controlplane/config.js';
 import { openFileStore } from '../../src/controlplane/file-store.js';
+import { openShared } from '../../src/controlplane/shared.js';
 import { parseState } from '../../src/controlplane/state-file.js';
 import type { Change } from '../../src/controlplane/store.js';
 import type { Snapshot } from '../../src/model/objects.js';
@@ -136,6 +138,23 @@ test('migrate: a wiped etcd is filled again from the snapshot of a node, which g
   assert.deepEqual(content(store.read()), content(before));
   await store.update(() => [putPool('p3', 10)]);
   await assertEqualToEtcd({ etcd, store });
+});
+
+test('migrate: a node that goes over to an empty etcd does not forget the file it had', async (t) => {
+  const { etcd, file, state, run } = await setup(t);
+  const config = join(etcd.directory, 'fairlead.yaml');
+  const { store: settings } = loadConfig({ path: config, env: {}, flags: { 'store.type': 'etcd' } });
+  const etcdSettings = { ...settings.etcd, snapshot: join(etcd.directory, 'snapshot.json') };
+  const open = () => openShared({ ...settings, etcd: etcdSettings }, { info: () => undefined, warn: () => undefined });
+  await assert.rejects(open(), {
+    code: 'conflict',
+    message: new RegExp(`"${file}" holds 300 objects; bring them over`),
+  });
+  assert.equal(etcd.ctl('get', '--prefix', '--keys-only', '/'), '');
+  assert.equal(run(...fileToEtcd).code, 0);
+  const shared = await open();
+  etcd.using(shared);
+  assert.deepEqual(content(shared.store.read()), content(state));
 });
 
 test('migrate: what cannot be done is said in a sentence', async (t) => {

@@ -25,6 +25,8 @@ export interface EtcdStoreOptions {
   /** The file of the last state; null: none is kept. */
   readonly snapshot: string | null;
   readonly endpoints: number; // how many
+  /** Asked before a cluster is made; throws 'conflict' when that would be a mistake. */
+  readonly mayBegin?: () => Promise<void>;
   readonly log: StoreLog;
   readonly times?: FollowTimes;
 }
@@ -112,7 +114,10 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
   async function clusterKey(): Promise<string | null> {
     const { snapshot } = state;
     let cluster = await readCluster(client, keys);
-    if (cluster === null && !isInForce(snapshot)) cluster = await writeCluster(client, keys, snapshot.hashKey);
+    if (cluster === null && !isInForce(snapshot)) {
+      await options.mayBegin?.();
+      cluster = await writeCluster(client, keys, snapshot.hashKey);
+    }
     const end = `revision ${snapshot.revision} stays in force, and nothing is written`;
     if (cluster === null) {
       const file = options.snapshot ?? 'SNAPSHOT';
@@ -278,7 +283,7 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
   }
 
   const isThere = () => away === null || held !== null;
-  const isRefused = () => saved === null && away?.code === 'permission';
+  const isRefused = () => saved === null && (away?.code === 'permission' || away?.code === 'conflict');
   await until(() => isThere() || isRefused(), START_MS);
   if (!isThere()) {
     if (saved === null) {
