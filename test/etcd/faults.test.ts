@@ -87,7 +87,7 @@ test('etcd store: a line that loses everything is given up and made anew', async
   const { store } = await openStore(t, { etcd, over: { endpoints: [`http://127.0.0.1:${proxy.port}`] }, times });
   await store.update(() => [putPool('a', 1)]);
   proxy.black(true);
-  await until('it is away', isAway(store));
+  await until('it is away', isAway(store), 6000); // gRPC's own keepalive takes 15 s
   await etcd.client().commit([], [{ key: '/fairlead/v1/pools/a', value: poolDocument('a', 9) }]);
   proxy.black(false);
   await until('it is told', () => weightOf(store) === 9, 30_000);
