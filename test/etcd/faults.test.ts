@@ -141,7 +141,7 @@ test('etcd store: a cluster with another hash key is not taken by a running node
   await etcd.client().commit([], made);
   await until('it is noticed', () => /another hash key/.test(store.state().detail ?? ''));
   assert.equal(store.read(), before);
-  const anew = await openStore(t, { etcd });
+  const anew = await openStore(t, { etcd, name: 'anew' });
   assert.deepEqual([anew.store.read().hashKey, anew.store.read().pools.size], ['ff'.repeat(16), 0]);
 });
 
@@ -192,6 +192,27 @@ test('etcd store: without etcd it begins with the last state on disk, and says s
     code: 'unavailable',
     message: /ECONNREFUSED.*no last state in ".*never-seen\.json"/,
   });
+});
+
+test('etcd store: two processes do not share the file of the last state', async (t) => {
+  const { etcd, store } = await openStore(t);
+  await assert.rejects(openStore(t, { etcd }), { code: 'busy', message: /node\.json\.lock": process \d+ holds it/ });
+  await store.close();
+  await (await openStore(t, { etcd })).store.close();
+});
+
+test('etcd store: writes do not wait in line for an etcd that is known to be away', async (t) => {
+  const { etcd, store } = await openStore(t);
+  await store.update(() => [putPool('a')]);
+  await etcd.kill();
+  await until('it is away', isAway(store));
+  const ends = performance.now() + 4000;
+  await until('it has been away for long', () => performance.now() > ends);
+  const answers = await Promise.allSettled(
+    Array.from({ length: 100 }, (_, i) => store.update(() => [putPool('a', i)])),
+  );
+  for (const answer of answers)
+    assert.match(answer.status === 'rejected' ? String(answer.reason) : 'done', /ECONNREFUSED.*nothing was changed/);
 });
 
 test('etcd store: a damaged file is no hindrance while etcd answers', async (t) => {

@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { errnoOf, FairleadError, messageOf } from '../../model/errors.js';
 import type { Snapshot } from '../../model/objects.js';
 import { replaceFile } from '../atomic-file.js';
+import { acquireLock } from '../lock.js';
 import { formatStateSlowly, parseState } from '../state-file.js';
 import type { StoreLog } from '../store.js';
 
@@ -20,6 +21,12 @@ export async function loadSnapshot(path: string): Promise<Snapshot | null> {
     if (error instanceof FairleadError) throw error;
     throw new FairleadError('unavailable', `read "${path}": ${messageOf(error)}`, [], { cause: error });
   }
+}
+
+/** Keeps other processes from it until the function is called. Throws 'busy' when one has it. */
+export async function lockSnapshot(path: string): Promise<() => void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o750 });
+  return acquireLock(`${path}.lock`);
 }
 
 export interface SnapshotFile {
@@ -47,7 +54,6 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
       waiting = null;
       const began = performance.now();
       try {
-        await mkdir(dirname(path), { recursive: true, mode: 0o750 });
         await replaceFile(path, await formatStateSlowly(next));
         told = '';
       } catch (error) {

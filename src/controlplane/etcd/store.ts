@@ -13,7 +13,7 @@ import { knownRevision, take, type Update } from './documents.js';
 import { type FollowTimes, follow, RELIST_REASONS, type Reader, type RelistReason } from './follow.js';
 import { keysBelow } from './keys.js';
 import type { Listing } from './listing.js';
-import { loadSnapshot, openSnapshotFile } from './snapshot-file.js';
+import { loadSnapshot, lockSnapshot, openSnapshotFile } from './snapshot-file.js';
 import { atRevision, keyOf, keysOf, type State, storedRevision, textOf, unlike, withChanges } from './state.js';
 import { commitOnce } from './write.js';
 
@@ -34,6 +34,8 @@ export interface EtcdStoreOptions {
 /** How long a start waits for etcd before it goes on with the file, and a writer for what a faster one wrote, ms. */
 const START_MS = 3000;
 const CATCH_UP_MS = 2000;
+/** After so long away, writes are refused without asking etcd: they would wait in line, each for its own timeout, ms. */
+const AWAY_MS = 3000;
 /** How long a writer tries to be the fastest, ms. */
 const UPDATE_MS = 10_000;
 /** Of --max-txn-ops (128), less what goes with each write. */
@@ -42,9 +44,27 @@ const CHANGES_MAX = 120;
 /**
  * Opens the store below `prefix`. An etcd without a cluster of ours gets one, with a hash key of its own, unless the file holds one with objects: then the etcd is taken to be
  * wiped, the file stays in force, and nothing is written. When etcd cannot be reached the file is in force until it can. Throws what etcd said when there is no file
- * either, 'damaged' for one that does not parse.
+ * either, 'busy' while another process has the file open.
  */
 export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
+  const release = options.snapshot === null ? () => undefined : await lockSnapshot(options.snapshot);
+  try {
+    const store = await openUnlocked(options);
+    let closing: Promise<void> | null = null;
+    return {
+      ...store,
+      close() {
+        closing ??= store.close().finally(release);
+        return closing;
+      },
+    };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   const { client, prefix, log } = options;
   const keys = keysBelow(prefix);
   const file = options.snapshot === null ? null : openSnapshotFile(options.snapshot, log);
@@ -68,6 +88,7 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
     deleted: new Map(),
   };
   let away: FairleadError | null = new FairleadError('unavailable', 'etcd has not answered yet');
+  let awaySince = performance.now();
   /** Why what etcd has is not taken, though it answers. */
   let held: string | null = null;
   let hashKeyInUse = false;
@@ -187,8 +208,10 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
     changed: (events) => alone(() => changed(events)),
     connected(error) {
       if (error === null && away !== null) log.info({ revision: state.snapshot.revision }, 'etcd answers');
-      if (error !== null && away === null)
+      if (error !== null && away === null) {
         log.warn({ why: error.message }, 'etcd is away; the last state stays in force');
+        awaySince = performance.now();
+      }
       away = error;
       for (const wake of waiting) wake();
     },
@@ -224,7 +247,7 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<Store> {
           'full',
           `update the store: ${changes.length} changes at once; etcd takes ${CHANGES_MAX}`,
         );
-      if (base.epoch === 0)
+      if (base.epoch === 0 || (away !== null && performance.now() - awaySince > AWAY_MS))
         throw new FairleadError('unavailable', `update the store: ${away?.message}; nothing was changed`);
       const draft = applyChanges(base.snapshot, changes);
       const writeId = randomUUID();
