@@ -12,7 +12,11 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { migrate } = await import('./controlplane/migrate.js');
     return migrate(loadConfig({ path, env: process.env, flags: {} }).store, options);
   },
-  detach: async (bpffs) => (await import('./dataplane/dataplane.js')).detachAll(bpffs),
+  agent: async (path) => (await import('./agent.js')).runAgent(path),
+  detach: async (bpffs) => [
+    ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
+    ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
+  ],
   lab: {
     up: async (options) => (await lab()).labUp(options),
     down: async (name) => (await lab()).labDown(name),

@@ -3,6 +3,7 @@ import fastifySwagger from '@fastify/swagger';
 import fastifySwaggerUi from '@fastify/swagger-ui';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { TSchema } from '../model/check.js';
+import { agentKeyRoute } from './agent-key.js';
 import { backendRoutes } from './backends.js';
 import { guardBrowsers } from './guard.js';
 import { healthRoutes } from './health.js';
@@ -59,6 +60,7 @@ export function buildApi({ store, node, logger }: Api & { readonly logger?: Fast
       poolRoutes(scope, api);
       backendRoutes(scope, api);
       observeRoutes(scope, api);
+      agentKeyRoute(scope, api);
     },
     { prefix: '/api/v1' },
   );

@@ -24,14 +24,16 @@ export function helpLayout(program: Command): HelpConfiguration {
 
 // Of the program's options, those that do something for this command; most commands heed all but the first.
 function concerns(option: Option, command: Command): boolean {
-  const [, verb = ''] = fullName(command).split(' ');
+  const [, verb = '', below = ''] = fullName(command).split(' ');
   const name = option.attributeName();
-  return heeded.get(verb)?.includes(name) ?? name !== 'version';
+  return (heeded.get(`${verb} ${below}`) ?? heeded.get(verb))?.includes(name) ?? name !== 'version';
 }
 
 const heeded: ReadonlyMap<string, readonly string[]> = new Map([
   ['', []], // the program lists them as its own
   ['serve', ['socket']],
+  ['agent', []],
+  ['agent key', ['output', 'socket']],
   ['lab', ['output']],
   ['completion', []],
 ]);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type Command, InvalidArgumentError } from 'commander';
 import { FairleadError } from '../model/errors.js';
+import type { AgentPart } from './agent-commands.js';
 import type { Answer } from './client.js';
 import { integerOption, withExamples } from './help.js';
 import type { Io } from './io.js';
@@ -42,7 +43,7 @@ export interface Migrated {
 }
 
 /** The parts of Fairlead that run here instead of being asked over the API. Functions that answer a number end with it as the exit code. */
-export interface LocalParts {
+export interface LocalParts extends AgentPart {
   /** `flags` are configuration keys and their values as text, as loadConfig takes them; `configPath` null: the default. */
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
   /** Copies all from one store to another; `configPath` names both. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { agentCommands } from './agent-commands.js';
 import { backendCommands } from './backend-commands.js';
 import { completionScript, type Shell, shells } from './completion.js';
 import { helpLayout, withExamples } from './help.js';
@@ -43,6 +44,7 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
 
   program.commandsGroup('Run:');
   localCommands(program, io, parts, exit);
+  agentCommands(program, io, parts, exit);
   program.commandsGroup('Manage:');
   objectCommands(program, io);
   backendCommands(program, io);

@@ -37,7 +37,7 @@ export interface HistoryView {
  *
  * A row moves to the owner the anchored ring (buildRing) gives it, and holds the one it leaves for the hold time, three at most. A row
  * that holds three does not move before the oldest of them is let go: it is deferred, for a flow on a forgotten owner would break. But
- * a row whose owner takes no new flow (drain, weight 0) moves at once, and lets the oldest go. Owners that take nothing any more are not
+ * a row whose owner takes no new flow (drain, weight 0) moves at once, and forgets whoever of the four has the fewest flows. Owners that take nothing any more are not
  * held.
  *
  * How likely an unknown flow is with an owner: in proportion to the flows it has, if as many begin at all times and they live exponentially
@@ -216,6 +216,11 @@ class History implements RingHistory {
     since[row] = at;
     if (this.holdMs <= 0 || this.#keeps[from] !== 1) return;
     const base = row * HELD;
+    if (previous[base + HELD - 1] !== 0) {
+      const least = this.#least(row, at);
+      if (had < this.#flowsLeft(least, at)) return;
+      for (const each of [previous, until, left]) each.copyWithin(least, least + 1, base + HELD);
+    }
     for (let place = base + HELD - 1; place > base; place--) {
       previous[place] = previous[place - 1] as number;
       until[place] = until[place - 1] as number;
@@ -224,6 +229,14 @@ class History implements RingHistory {
     previous[base] = from;
     until[base] = at + this.holdMs;
     left[base] = had;
+  }
+
+  /** The place of whoever has the fewest flows at `at` of those held, of equals the oldest. */
+  #least(row: number, at: number): number {
+    let least = (row + 1) * HELD - 1;
+    for (let place = least - 1; place >= row * HELD; place--)
+      if (this.#flowsLeft(place, at) < this.#flowsLeft(least, at)) least = place;
+    return least;
   }
 
   /** What is left of a number of flows after `ms`. */

@@ -96,6 +96,7 @@ export function send(
   const at = 12 + backend.tags.length + 2 + 40 + 6;
   return {
     ...(summed && { tunnelChecksum: { at, holds: checksumsHold(packet) } }),
+    ...(list.length > 0 && { listed: true as const }),
     reason: backend.sameInterface ? Reason.FORWARDED : Reason.REDIRECTED,
     service: 0,
     tallies,

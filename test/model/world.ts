@@ -104,6 +104,8 @@ export interface Verdict {
   /** The frame as it leaves; null: it cannot be observed. */
   readonly out: Buffer | null;
   readonly open: readonly Open[];
+  /** It leaves with a list of owners. */
+  readonly listed?: true;
   /** Where the UDP checksum of a tunnel over IPv6 is. `holds`: it is right, as all it may be derived from is. */
   readonly tunnelChecksum?: { readonly at: number; readonly holds: boolean };
   /** Where the packet is counted, and its IP bytes; absent unless it went to a backend. */

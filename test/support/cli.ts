@@ -52,6 +52,7 @@ const unexpected = () => {
 /** Parts that no command of a test may reach. */
 export const noParts: LocalParts = {
   serve: unexpected,
+  agent: unexpected,
   detach: unexpected,
   migrate: unexpected,
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },

@@ -23,9 +23,14 @@ export interface Serve {
   kill(signal: NodeJS.Signals): Promise<End>;
 }
 
-/** Starts `serve --config FILE` in the namespace; `prefix` is a command to run it under. */
-export function startServe(namespace: string, config: string, prefix: readonly string[] = []): Serve {
-  const command = [...prefix, process.execPath, '--enable-source-maps', mainFile, 'serve', '--config', config];
+/** Starts `serve --config FILE` in the namespace, or another command; `prefix` is what to run it under. */
+export function startServe(
+  namespace: string,
+  config: string,
+  prefix: readonly string[] = [],
+  verb: 'serve' | 'agent' = 'serve',
+): Serve {
+  const command = [...prefix, process.execPath, '--enable-source-maps', mainFile, verb, '--config', config];
   const child = spawnInside(namespace, command, ['ignore', 'pipe', 'pipe']);
   let written = '';
   for (const stream of [child.stdout, child.stderr])

@@ -140,6 +140,7 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
     '/api/v1/pools/{pool}/backends/{name}': one,
     '/api/v1/pools/{pool}/backends/{name}/drain': ['post'],
     '/api/v1/pools/{pool}/backends/{name}/undrain': ['post'],
+    '/api/v1/agent-key': ['get'],
     '/api/v1/flows': ['get'],
     '/api/v1/drops': ['get'],
     '/api/v1/status': ['get'],

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { listenApi } from '../../src/api/listen.js';
+import { agentKey } from '../../src/dataplane/program.js';
 import { setup } from './api-setup.js';
 
 function socketPath(t: TestContext): string {
@@ -43,6 +44,22 @@ test('api listen: serves on a Unix socket of mode 0660 and takes it away at the 
   assert.equal((await send({ socketPath: socket }, 'GET', '/api/v1/pools/nope')).status, 404);
   await app.close();
   assert.equal(existsSync(socket), false);
+});
+
+test('api listen: the key of the agents is told on the Unix socket, and refused on TCP', async (t) => {
+  const { app, store } = setup(t);
+  const socket = socketPath(t);
+  const { port } = await listenApi(app, { socket, listen: '127.0.0.1:0' });
+  const told = await send({ socketPath: socket }, 'GET', '/api/v1/agent-key');
+  assert.equal(told.status, 200);
+  const { key } = JSON.parse(told.body);
+  assert.match(key, /^[0-9a-f]{32}$/);
+  assert.equal(key, Buffer.from(agentKey(Buffer.from(store.read().hashKey, 'hex'))).toString('hex'));
+  assert.notEqual(key, store.read().hashKey, 'not the key of the ring itself');
+  const refused = await send({ host: '127.0.0.1', port: port ?? 0 }, 'GET', '/api/v1/agent-key');
+  assert.equal(refused.status, 403);
+  assert.equal(JSON.parse(refused.body).type, 'urn:fairlead:problem:permission');
+  assert.doesNotMatch(refused.body, new RegExp(key));
 });
 
 test('api listen: serves the same on loopback TCP, and closes with a request half sent', {

@@ -58,7 +58,13 @@ test('cli help: every example is a command line that is understood', async () =>
       const stop = AbortSignal.abort(); // so that --watch ends
       const migrated = { from: 'file', to: 'etcd', revision: 1, services: 0, pools: 0, written: 0, notes: [] };
       const lab = { up: async () => state, down: async () => true, run: async () => 0, status: async () => state };
-      const parts = { serve: async () => 0, detach: async () => [], migrate: async () => migrated, lab };
+      const parts = {
+        serve: async () => 0,
+        agent: async () => 0,
+        detach: async () => [],
+        migrate: async () => migrated,
+        lab,
+      };
       const { code, err } = await cli(args, { stop, parts, env: { FAIRLEAD_SOCKET: '/nowhere/api.sock' } });
       assert.ok(code === 0 || code === 3 || /read "web.yaml": ENOENT/.test(err), `${example}: ${code} ${err}`);
     }
@@ -126,6 +132,20 @@ test('cli serve: file and flags go to the daemon, its exit code comes back', asy
   assert.deepEqual(calls, [['x.yaml', flags]]);
   await cli(['serve'], { parts: { serve } });
   assert.deepEqual(calls[1], [null, {}]);
+});
+
+test('cli agent: the file goes to the agent, its exit code comes back; a word that is no command is refused', async () => {
+  const calls: unknown[] = [];
+  const agent = async (path: string | null) => calls.push(path) + 10;
+  assert.equal((await cli(['agent', '--config', 'x.yaml'], { parts: { agent } })).code, 11);
+  assert.equal((await cli(['agent'], { parts: { agent } })).code, 12);
+  assert.deepEqual(calls, ['x.yaml', null]);
+  assert.equal((await cli(['agent', 'kye'], { parts: { agent } })).code, 2);
+  assert.equal(calls.length, 2);
+  assert.deepEqual((await offered('agent', '')).slice(0, 2), ['key', '--config']);
+  const { out } = await cli(['agent', 'key', '--help']);
+  assert.match(out, /--socket/);
+  assert.doesNotMatch(out, /--url/);
 });
 
 test('cli detach: says what it took off, or that there was nothing', async () => {
