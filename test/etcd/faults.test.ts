@@ -4,14 +4,16 @@ import assert from 'node:assert/strict';
 import { cpSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { EtcdClient } from '../../src/controlplane/etcd/client.js';
 import { clusterText } from '../../src/controlplane/etcd/cluster.js';
 import { keysBelow } from '../../src/controlplane/etcd/keys.js';
 import { parseState } from '../../src/controlplane/state-file.js';
 import type { Store } from '../../src/controlplane/store.js';
+import { FairleadError } from '../../src/model/errors.js';
 import { startEtcd, startMembers, startProxy } from '../support/etcd.js';
 import { until } from '../support/lab.js';
 import { pool, putPool } from '../unit/store-contract.js';
-import { assertEqualToEtcd, openStore } from './stores.js';
+import { assertEqualToEtcd, type Options, openStore } from './stores.js';
 
 const isUp = (store: Store) => () => store.state().connected;
 const isAway = (store: Store) => () => !store.state().connected;
@@ -145,8 +147,25 @@ test('etcd store: a cluster with another hash key is not taken by a running node
   assert.deepEqual([anew.store.read().hashKey, anew.store.read().pools.size], ['ff'.repeat(16), 0]);
 });
 
-test('etcd store: restored from a copy: its older state is in force', async (t) => {
-  const { etcd, store } = await openStore(t);
+/** A store that wants to list again and cannot, while its etcd is restored: the way the cluster is known to be older is another. */
+test('etcd store: restored while a list was due: its older state is in force', async (t) => {
+  let isBroken = false;
+  const wrap = (client: EtcdClient): EtcdClient => ({
+    ...client,
+    range: (...args) =>
+      isBroken ? Promise.reject(new FairleadError('unavailable', 'etcd: read: not now')) : client.range(...args),
+    probe: (...args) => client.probe(...args),
+  });
+  await restored(t, { wrap, times: { relistMs: 500, askMs: 10_000, silenceMs: 30_000 } }, async (isOver) => {
+    isBroken = !isOver;
+    if (!isOver) await new Promise((resolve) => setTimeout(resolve, 700));
+  });
+});
+
+test('etcd store: restored from a copy: its older state is in force', (t) => restored(t, {}, async () => undefined));
+
+async function restored(t: TestContext, options: Options, around: (isOver: boolean) => Promise<void>): Promise<void> {
+  const { etcd, store } = await openStore(t, options);
   const data = join(etcd.directory, 'data');
   await store.update(() => [putPool('a', 1), putPool('b', 1)]);
   await etcd.kill('SIGTERM');
@@ -155,17 +174,20 @@ test('etcd store: restored from a copy: its older state is in force', async (t) 
   await until('it is back', isUp(store));
   const later = await store.update(() => [putPool('a', 2)]);
   await store.update(() => [putPool('c', 1), { kind: 'pool', name: 'b', value: null }]);
+  await around(false);
   await etcd.kill('SIGTERM');
   rmSync(data, { recursive: true });
   renameSync(`${data}.copy`, data);
   await etcd.start();
-  await until('it is noticed', () => store.state().relists.get('revision_back') === 1);
+  await around(true);
+  await until('it is noticed', () => weightOf(store) === 1);
   await until('it is back', isUp(store));
+  assert.equal(relistsOf(store).revision_back, 1);
   assert.deepEqual([[...store.read().pools.keys()].sort(), weightOf(store)], [['a', 'b'], 1]);
   const again = await store.update(() => [putPool('a', 3)]);
   assert.ok(again.revision <= later.revision);
   await assertEqualToEtcd({ etcd, store });
-});
+}
 
 test('etcd store: without etcd it begins with the last state on disk, and says so', async (t) => {
   const first = await openStore(t);
@@ -213,6 +235,15 @@ test('etcd store: writes do not wait in line for an etcd that is known to be awa
   );
   for (const answer of answers)
     assert.match(answer.status === 'rejected' ? String(answer.reason) : 'done', /ECONNREFUSED.*nothing was changed/);
+});
+
+test('etcd store: the key of the newest write deleted by hand stops nobody', async (t) => {
+  const { etcd, store } = await openStore(t);
+  await store.update(() => [putPool('a', 1)]);
+  etcd.ctl('del', '/fairlead/v1/revision');
+  await store.update(() => [putPool('a', 2)]);
+  assert.equal(weightOf(store), 2);
+  await assertEqualToEtcd({ etcd, store });
 });
 
 test('etcd store: a damaged file is no hindrance while etcd answers', async (t) => {

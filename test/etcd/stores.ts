@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { type EtcdAccess, prefixRange } from '../../src/controlplane/etcd/client.js';
+import { type EtcdAccess, type EtcdClient, prefixRange } from '../../src/controlplane/etcd/client.js';
 import type { FollowTimes } from '../../src/controlplane/etcd/follow.js';
 import { openEtcdStore } from '../../src/controlplane/etcd/store.js';
 import type { Store } from '../../src/controlplane/store.js';
@@ -27,12 +27,13 @@ export interface Options {
   readonly over?: Partial<EtcdAccess>;
   readonly name?: string;
   readonly times?: FollowTimes;
+  readonly wrap?: (client: EtcdClient) => EtcdClient;
 }
 
 /** A store on an etcd, a new one or this. Closed when the test ends. */
 export async function openStore(
   t: TestContext,
-  { etcd: given, over, name = 'node', times }: Options = {},
+  { etcd: given, over, name = 'node', times, wrap = (client) => client }: Options = {},
 ): Promise<Opened> {
   const etcd = given ?? (await startEtcd(t));
   const log: Line[] = [];
@@ -41,7 +42,7 @@ export async function openStore(
   const snapshot = join(etcd.directory, `${name}.json`);
   const access = etcd.access(over);
   const store = await openEtcdStore({
-    client: etcd.client(over),
+    client: wrap(etcd.client(over)),
     prefix: '/fairlead/',
     snapshot,
     endpoints: access.endpoints.length,

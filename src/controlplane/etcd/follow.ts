@@ -17,13 +17,15 @@ export const RELIST_REASONS: readonly RelistReason[] = [
   'asked',
 ];
 
+/** `isOther`: revisions from before mean nothing any more, for the cluster is another one or went back. */
+export interface FollowedListing extends Listing {
+  readonly isOther: boolean;
+}
+
 /** Who follows. Its functions are called one at a time, and the next when the promise of the one before has resolved. */
 export interface Reader {
-  /**
-   * `list` answers everything there is; what the reader has is to become that. `isOther`: revisions from before mean nothing any more, for
-   * the cluster is another one or went back. Answers the listing it took.
-   */
-  relist(list: () => Promise<Listing>, reason: RelistReason, isOther: boolean): Promise<Listing>;
+  /** `list` answers everything there is; what the reader has is to become that. Answers the listing it took. */
+  relist(list: () => Promise<FollowedListing>, reason: RelistReason): Promise<Listing>;
   /** Changes, oldest first, whole revisions, each told once. */
   changed(events: readonly KeyEvent[]): Promise<void>;
   /** Null: the watch runs. */
@@ -73,8 +75,11 @@ export function follow(
   };
 
   async function relist(reason: RelistReason): Promise<Header> {
-    const isOther = reason === 'cluster_changed' || reason === 'revision_back';
-    const { clusterId, revision } = await reader.relist(() => listRange(client, range), reason, isOther);
+    const list = async (): Promise<FollowedListing> => {
+      const listing = await listRange(client, range);
+      return { ...listing, isOther: cursor !== null && broken(listing, cursor) !== null };
+    };
+    const { clusterId, revision } = await reader.relist(list, reason);
     cursor = { clusterId, revision };
     wanted = null;
     return cursor;
@@ -88,7 +93,7 @@ export function follow(
 
   /** Before every watch: renews what the server knows of us, proves a quorum, and tells a wiped or restored cluster. */
   async function prepare(): Promise<Header> {
-    if (cursor !== null && wanted !== 'periodic') {
+    if (cursor !== null) {
       const reason = broken(await client.probe(range), cursor);
       if (reason !== null) wanted = reason;
     }
@@ -100,7 +105,11 @@ export function follow(
     const start = await prepare();
     if (closed) return;
     stream = await client.watch(range, start.revision + 1);
-    if (closed) return stream.cancel();
+    if (closed || wanted !== null) {
+      stream.cancel();
+      stream = null;
+      return;
+    }
     let heard = performance.now();
     let bearMs = CREATED_MS;
     const pulse = setInterval(

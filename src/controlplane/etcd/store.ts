@@ -10,7 +10,14 @@ import { applyChanges, tellAll } from '../store-core.js';
 import type { EtcdClient, KeyEvent } from './client.js';
 import { readCluster, writeCluster } from './cluster.js';
 import { knownRevision, take, type Update } from './documents.js';
-import { type FollowTimes, follow, RELIST_REASONS, type Reader, type RelistReason } from './follow.js';
+import {
+  type FollowedListing,
+  type FollowTimes,
+  follow,
+  RELIST_REASONS,
+  type Reader,
+  type RelistReason,
+} from './follow.js';
 import { keysBelow } from './keys.js';
 import type { Listing } from './listing.js';
 import { loadSnapshot, lockSnapshot, openSnapshotFile } from './snapshot-file.js';
@@ -153,14 +160,14 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     return null;
   }
 
-  async function relist(list: () => Promise<Listing>, reason: RelistReason, isOther: boolean): Promise<Listing> {
+  async function relist(list: () => Promise<FollowedListing>, reason: RelistReason): Promise<Listing> {
     const hashKey = await clusterKey();
     const listing = await list();
     relists.set(reason, (relists.get(reason) ?? 0) + 1);
     if (reason !== 'start' && reason !== 'periodic')
       log.warn({ reason, revision: listing.revision }, 'everything in etcd was read anew');
     if (hashKey === null) return listing;
-    const isNew = isOther || held !== null || state.epoch === 0;
+    const isNew = listing.isOther || held !== null || state.epoch === 0;
     const from: State = isNew
       ? unlike({ ...state, snapshot: { ...state.snapshot, hashKey, revision: 0 }, epoch: state.epoch + 1 })
       : state;
@@ -183,7 +190,7 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
         updates.set(key, { value: null, revision: listing.revision });
     }
     const next = await taken(from, updates, newest);
-    set({ ...next, guard: Math.max(guard, from.guard), deleted: new Map() });
+    set({ ...next, guard, deleted: new Map() });
     hold(null);
     return listing;
   }
@@ -204,7 +211,7 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   }
 
   const reader: Reader = {
-    relist: (list, reason, isOther) => alone(() => relist(list, reason, isOther)),
+    relist: (list, reason) => alone(() => relist(list, reason)),
     changed: (events) => alone(() => changed(events)),
     connected(error) {
       if (error === null && away !== null) log.info({ revision: state.snapshot.revision }, 'etcd answers');
