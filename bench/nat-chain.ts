@@ -20,9 +20,10 @@ export interface Sample {
   readonly cpuSecondsPerGigabyte?: number;
 }
 
+export const STREAMS = ['tcp_1_up', 'tcp_4_up', 'tcp_1_down', 'tcp_4_down'];
 const FLOWS = 50_000;
 const PACKETS = 1 << 20;
-const SECONDS = 2; // of HTTP; a stream has 1
+const SECONDS = '2s';
 const XDP_DROP = 1;
 /** The last CPU: the first one has most of the interrupts. */
 const CPU = String(native.possibleCpus() - 1);
@@ -57,12 +58,13 @@ async function serve(world: World, command: readonly string[]): Promise<ChildPro
   return child;
 }
 
-type Figure = Omit<Sample, 'mode' | 'xdp'>;
+type Figure = Omit<Sample, 'name' | 'mode' | 'xdp'>;
 
 interface Load {
   /** What is compared: both modes, with XDP or without. */
   readonly ways: readonly (readonly [Mode, boolean])[];
-  measure(mode: Mode): Promise<Figure[]>;
+  readonly kinds: readonly string[];
+  measure(mode: Mode, kind: string): Promise<Figure>;
   close(): void;
 }
 
@@ -72,7 +74,7 @@ const PLAIN = [
   ['nftables', false],
 ] as const;
 /** A veth with XDP in native mode copies every packet and has its peer send no super-packets: both modes, with that and without. */
-const ALL = [...PLAIN, ['nftables', true], ['ours', false]] as const;
+const ALL = [['nftables', true], ...PLAIN, ['ours', false]] as const;
 
 /** Mpps of 64-byte packets over so many flows, from the generator to the sink, all on this process's CPU. */
 async function udp(world: World): Promise<Load> {
@@ -91,10 +93,11 @@ async function udp(world: World): Promise<Load> {
   }
   return {
     ways: PLAIN,
+    kinds: ['udp64'],
     async measure(mode) {
       await send(mode, FLOWS, 'as they begin');
       await send(mode, FLOWS, 'scattered');
-      return [{ name: 'udp64', figure: await send(mode, PACKETS, 'scattered') }];
+      return { figure: await send(mode, PACKETS, 'scattered') };
     },
     close() {
       sink.close();
@@ -103,33 +106,22 @@ async function udp(world: World): Promise<Load> {
   };
 }
 
-/** Gbit/s of one TCP connection and of four, to the backend and from it. */
+/** Gbit/s of one TCP connection and of four, to the backend and from it, with both ends and the node on one CPU. */
 async function streams(world: World): Promise<Load> {
   const server = await serve(world, ['iperf3', '--server', '--forceflush', '--port', String(STREAM_PORT)]);
-  const ends = ['--client', VIP, '--port', String(STREAM_PORT), '--affinity', `0,${CPU}`];
+  const ends = ['--client', VIP, '--port', String(STREAM_PORT), '--affinity', `${CPU},${CPU}`, '--time', '1', '--json'];
   return {
     ways: ALL,
-    async measure(mode) {
-      const samples: Figure[] = [];
-      for (const [count, back] of [
-        [1, false],
-        [4, false],
-        [1, true],
-        [4, true],
-      ] as const) {
-        const more = ['--parallel', String(count), '--time', '1', '--json', ...(back ? ['--reverse'] : [])];
-        const before = busySeconds();
-        const { end } = JSON.parse(await run('iperf3', [...ends, ...more]));
-        const busy = busySeconds() - before;
-        const { bits_per_second: rate, bytes } = end.sum_received;
-        assert.ok(bytes > 0, `tcp_stream, ${mode}: bytes arrive`);
-        samples.push({
-          name: `tcp_${count}_${back ? 'down' : 'up'}`,
-          figure: rate / 1e9,
-          cpuSecondsPerGigabyte: busy / (bytes / 1e9),
-        });
-      }
-      return samples;
+    kinds: STREAMS,
+    async measure(mode, kind) {
+      const [, count = '1', direction] = kind.split('_');
+      const before = busySeconds();
+      const more = ['--parallel', count, ...(direction === 'down' ? ['--reverse'] : [])];
+      const { end } = JSON.parse(await run('iperf3', [...ends, ...more]));
+      const busy = busySeconds() - before;
+      const { bits_per_second: rate, bytes } = end.sum_received;
+      assert.ok(bytes > 0, `tcp_stream, ${mode}: bytes arrive`);
+      return { figure: rate / 1e9, cpuSecondsPerGigabyte: busy / (bytes / 1e9) };
     },
     close: () => void server.kill('SIGKILL'),
   };
@@ -149,12 +141,13 @@ async function http(world: World, server: string): Promise<Load> {
   const load = ['wrk', '--threads', '1', '--connections', '64', '--header', 'Connection: close', `http://${VIP}/`];
   return {
     ways: ALL,
+    kinds: ['http_conns'],
     async measure(mode) {
       const seen = await sourceSeen();
       assert.match(seen, /^10\.9\.1\.(\d|1[0-5])$/, `http_conns, ${mode}: the server sees a translated source`);
-      const output = await run('taskset', ['-c', CPU, ...load, '--duration', `${SECONDS}s`]);
+      const output = await run('taskset', ['-c', CPU, ...load, '--duration', SECONDS]);
       assert.doesNotMatch(output, /Non-2xx|Socket errors/, `http_conns, ${mode}`);
-      return [{ name: 'http_conns', figure: Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1]) }];
+      return { figure: Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1]) };
     },
     close: () => void child.kill('SIGKILL'),
   };
@@ -172,13 +165,15 @@ async function inside(world: World, rounds: number, server: string): Promise<Sam
   for (const open of [() => udp(world), () => streams(world), () => http(world, server)]) {
     const load = await open();
     for (let round = 0; round < rounds; round++) {
-      for (const [mode, xdp] of round % 2 === 0 ? load.ways : [...load.ways].reverse()) {
-        const end = await standIn(mode, xdp, world, programs);
-        const taken = await load.measure(mode);
-        end();
-        for (const figures of taken) samples.push({ ...figures, mode, xdp });
-        const shown = taken.map(({ name, figure }) => `${name} ${figure.toFixed(2)}`).join(', ');
-        process.stderr.write(`round ${round + 1} of ${rounds}: ${mode}${xdp ? ' with XDP' : ''}: ${shown}\n`);
+      for (const name of load.kinds) {
+        for (const [mode, xdp] of round % 2 === 0 ? load.ways : [...load.ways].reverse()) {
+          const end = await standIn(mode, xdp, world, programs);
+          const figures = await load.measure(mode, name);
+          end();
+          samples.push({ name, mode, xdp, ...figures });
+          const what = `${name}, ${mode}${xdp ? ' with XDP' : ''}: ${figures.figure.toPrecision(4)}`;
+          process.stderr.write(`round ${round + 1} of ${rounds}: ${what}\n`);
+        }
       }
     }
     load.close();

@@ -18,6 +18,8 @@ export const BACKENDS = Array.from({ length: 8 }, (_, at) => `10.9.0.${17 + at}`
 /** What sources are translated to: as many as a pool holds, one /28. */
 export const SOURCES = Array.from({ length: 16 }, (_, at) => `10.9.1.${at}`);
 export const DEFAULT_ROOM = 262_144;
+/** Of xdp_lb, the default, too. */
+const FLOWS_PER_CPU = 131_072;
 /** Visits flows in an order that is not the one they began in, or their records would lie one behind the other. */
 const STRIDE = 15_731;
 const KEY = new Uint8Array(4);
@@ -29,7 +31,7 @@ export const ACK: PacketSpec = { ...SYN, flags: TCP.ACK };
 
 /** The packet path and tc_nat with 8 backends behind `interfaceIndex`, and every service in NAT mode with a pool of 16 addresses. */
 export async function openNatNode(room: number, interfaceIndex: number, newFlowsPerSecond = 1e9): Promise<NatPath> {
-  const config = { ...TEST_CONFIG, newFlowsPerSecond, features: ServiceFlag.NAT };
+  const config = { ...TEST_CONFIG, flowsPerCpu: FLOWS_PER_CPU, newFlowsPerSecond, features: ServiceFlag.NAT };
   const path = await openNatPath(room, {}, config);
   for (const [at, address] of BACKENDS.entries())
     path.backend(1 + at, address, 1, 1 + at, { interface: interfaceIndex, onLink: true });

@@ -123,7 +123,8 @@ static __always_inline int balance(struct xdp_md *ctx, const struct packet *pkt)
 	struct service service;
 
 	flow_locate(&place, flow_hash(pkt));
-	if (!(pkt->tcp_flags & TCP_SYN))
+	/* Not where it may be a flow of tc_nat's, which has no line here: a cache miss for nothing. */
+	if (!(features & SERVICE_NAT) && !(pkt->tcp_flags & TCP_SYN))
 		flow_touch(&place);
 	if (!service_of(pkt, &service))
 		return finish(REASON_NOT_OURS, 0, 0);
