@@ -34,7 +34,7 @@ export function randomProgram(random: Random): ProgramConfig {
     tunnelSource: bytesOf('10.9.0.10'),
     tunnelSource6: bytesOf('fd00:9::10'),
     tunnelMtu: random.pick([1500, 1500, 1480, 1400, 9000]),
-    features: random.once(2) ? 0xffff : 0xff,
+    features: random.once(2) ? 0xffff : 0x1ff,
   };
 }
 
