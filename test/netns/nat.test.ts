@@ -301,7 +301,7 @@ async function opened(port: number, count: number): Promise<number> {
     let open = 0;
     const sockets = Array.from({ length: ${count} }, () => connect(${port}, '${lab.topology.vip4}', () => open++));
     for (const socket of sockets) socket.on('error', () => {});
-    setTimeout(() => { console.log(open); for (const socket of sockets) socket.resetAndDestroy(); }, 800);`;
+    setTimeout(() => { console.log(open); for (const socket of sockets) socket.connecting ? socket.destroy() : socket.resetAndDestroy(); }, 800);`;
   return Number(await lab.inClient(process.execPath, '-e', script));
 }
 
