@@ -34,6 +34,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 /** Each foreign package has one file that knows it. */
 const ONE_IMPORTER: Readonly<Record<string, string>> = {
   netlink: 'src/controlplane/rtnetlink.ts',
+  etcd3: 'src/controlplane/etcd/client.ts',
   'ip-num': 'src/model/address.ts',
   'prom-client': 'src/observability/exposition.ts',
   nanoid: 'src/api/objects.ts',

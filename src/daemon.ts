@@ -5,11 +5,10 @@ import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
-import { openFileStore } from './controlplane/file-store.js';
-import { openFollowStore } from './controlplane/follow-store.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
+import { openShared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
@@ -120,9 +119,8 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const { path: file, follow } = config.store;
-  const store = follow ? await openFollowStore(file, (line) => log.warn(line)) : await openFileStore(file);
-  onClose(() => store.close());
+  const { store, close } = await openShared(config.store, log);
+  onClose(close);
   const app = buildApi({ store, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);

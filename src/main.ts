@@ -7,6 +7,11 @@ const lab = () => import('./lab/lab.js');
 
 process.exitCode = await runCli(process.argv.slice(2), {
   serve: async (path, flags) => (await daemon()).serve(path, flags),
+  migrate: async (path, options) => {
+    const { loadConfig } = await import('./controlplane/config.js');
+    const { migrate } = await import('./controlplane/migrate.js');
+    return migrate(loadConfig({ path, env: process.env, flags: {} }).store, options);
+  },
   agent: async (path) => (await import('./agent.js')).runAgent(path),
   detach: async (bpffs) => [
     ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),

@@ -92,7 +92,7 @@ function begin(file: string): string {
   return `there is no configuration, so no interface is touched; to begin, write ${file} with the interface, the balancers' addresses and their key:\n\n    ${example}`;
 }
 
-function whole(given: ReadonlySet<string>): readonly string[] {
+function whole(given: ReadonlyMap<string, unknown>): readonly string[] {
   const problems: string[] = [];
   if (!given.has('interfaces'))
     problems.push('interfaces: missing; wanted at least one, as in "interfaces: [{ name: eth0 }]"');

@@ -9,8 +9,8 @@ export function healthRoutes(app: FastifyInstance, { node }: Api): void {
 
   app.get('/livez', schema('The process answers'), async () => ({ live: true }));
   app.get('/readyz', schema('Attached, store read, rings applied'), async (request, reply) => {
-    const { ready, notReady } = await node.status();
-    if (ready) return { ready: true };
+    const { ready, notReady, store } = await node.status();
+    if (ready) return { ready: true, ...(store.detail !== null && { store: store.detail }) }; // forwards all the same
     return sendProblem(request, reply, {
       ...plainProblem(503, `not ready: ${notReady.join('; ')}`),
       reasons: notReady,

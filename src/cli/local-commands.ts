@@ -24,10 +24,30 @@ export interface LabState {
   readonly socket: string | null; // of the daemon's API
 }
 
+/** From where to where: `file`, `file:PATH` or `etcd`. */
+export interface MigrateOptions {
+  readonly from: string;
+  readonly to: string;
+  readonly dryRun: boolean;
+}
+
+/** What was migrated, or would be; `notes` are sentences. */
+export interface Migrated {
+  readonly from: string;
+  readonly to: string;
+  readonly revision: number;
+  readonly services: number;
+  readonly pools: number;
+  readonly written: number;
+  readonly notes: readonly string[];
+}
+
 /** The parts of Fairlead that run here instead of being asked over the API. Functions that answer a number end with it as the exit code. */
 export interface LocalParts extends AgentPart {
   /** `flags` are configuration keys and their values as text, as loadConfig takes them; `configPath` null: the default. */
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
+  /** Copies all from one store to another; `configPath` names both. */
+  migrate(configPath: string | null, options: MigrateOptions): Promise<Migrated>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
   detach(bpffs: string): Promise<readonly string[]>;
   readonly lab: {
@@ -61,6 +81,22 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
     },
   );
 
+  const migrate = program
+    .command('migrate')
+    .description('copy everything from one store to another, which has to be empty; no flow moves by it')
+    .requiredOption('--from <store>', 'file or etcd, as the configuration has them, or file:PATH')
+    .requiredOption('--to <store>', 'the same')
+    .option('--dry-run', 'read, check and count only', false)
+    .option('--config <file>', 'the configuration (default: /etc/fairlead/fairlead.yaml)');
+  withExamples(migrate, 'migrate --from file --to etcd --dry-run').action(
+    async ({ config, ...options }: MigrateOptions & { config?: string }, command: Command) => {
+      const { from, to, dryRun } = options;
+      const migrated = await parts.migrate(config ?? null, { from, to, dryRun });
+      const session = await openSession(io, command);
+      session.show({ ...migrated, dryRun }, () => migratedLines(migrated, dryRun));
+    },
+  );
+
   const detach = program
     .command('detach')
     .description('take every program, link and pinned table of Fairlead off this machine; balancing stops')
@@ -80,6 +116,16 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
     const daemon = await session.call('GET', '/version').then(versionIn, absent);
     session.show({ client: version, daemon }, () => [`fairlead  ${version}`, `daemon    ${daemon ?? 'not reachable'}`]);
   });
+}
+
+function migratedLines({ from, to, revision, services, pools, written, notes }: Migrated, dryRun: boolean): string[] {
+  return [
+    `from   ${from}, revision ${revision}`,
+    `to     ${to}`,
+    `holds  ${services} services, ${pools} pools`,
+    ...notes.map((note) => `note   ${note}`),
+    dryRun ? 'dry run: nothing was written' : `done: ${written} documents written`,
+  ];
 }
 
 function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (code: number) => void): void {

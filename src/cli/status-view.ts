@@ -18,7 +18,7 @@ export function statusLines(status: ShownStatus, style: TableStyle, now: number)
     ['Store', `${store.kind}, revision ${store.revision}${store.connected ? '' : tint(', not connected', true)}`],
     ['Applied', tint(`revision ${status.appliedRevision}`, status.appliedRevision < store.revision)],
     ...(status.lastError === null ? [] : [['Error', tint(printable(status.lastError), true)]]),
-    ...(status.warnings ?? []).map((warning, i) => [i === 0 ? 'Warnings' : '', warning]),
+    ...(status.warnings ?? []).map((warning, i) => [i === 0 ? 'Warnings' : '', printable(warning)]),
   ];
   const flows = [
     ['Entries', `${table.entries} of ${table.capacity} (${formatShare(table.entries / Math.max(1, table.capacity))})`],

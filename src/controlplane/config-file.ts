@@ -17,8 +17,8 @@ export interface ConfigKind<R extends Rules> {
   readonly rules: R;
   /** What is said without a file at the default path: how to begin. */
   readonly begin: (file: string) => string;
-  /** What is wrong with the whole, as `KEY: DETAIL`; `given` are the keys that were. Asked when each is right by itself. */
-  readonly whole: (given: ReadonlySet<keyof R & string>) => readonly string[];
+  /** What is wrong with the whole, as `KEY: DETAIL`; `given` are the keys that were, with their values. Asked when each is right by itself. */
+  readonly whole: (given: ReadonlyMap<keyof R & string, unknown>) => readonly string[];
 }
 
 type Problem = Position & { readonly text: string };
@@ -57,7 +57,7 @@ export function readConfig<R extends Rules>(
     values.set(key, read);
   }
   if (problems.length === 0)
-    for (const detail of whole(new Set(values.keys()))) problems.push({ ...afterFile, text: `${file}: ${detail}` });
+    for (const detail of whole(values)) problems.push({ ...afterFile, text: `${file}: ${detail}` });
   if (problems.length > 0) {
     const count = problems.length === 1 ? 'one problem' : `${problems.length} problems`;
     problems.sort((a, b) => (a.line === b.line ? a.column - b.column : a.line - b.line));
@@ -115,7 +115,6 @@ function entriesIn(
     problem(yaml.position(path, 'value'), `${prefix}got ${show(value)}, wanted the keys ${keysIn(rules, section)}`);
     return [];
   }
-  const isEtcd = section === 'store' && 'type' in value && value.type === 'etcd'; // refused as a whole: by its type
   return Object.entries(value).flatMap(([token, each]): Entry[] => {
     const below = [...path, token];
     const key = below.join('.');
@@ -127,7 +126,7 @@ function entriesIn(
       return each === null ? [] : [{ key, value: each, origin }];
     }
     if (keysIn(rules, key) !== '') return entriesIn(rules, yaml, file, below, each, problem);
-    if (!isEtcd) problem(yaml.position(below, 'key'), unknownKey(rules, key));
+    problem(yaml.position(below, 'key'), unknownKey(rules, key));
     return [];
   });
 }

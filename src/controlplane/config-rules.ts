@@ -94,6 +94,38 @@ export function number(wanted: string, fallback: number, isGood: (value: number)
   return { ...scalar(wanted, accept, () => fallback), fromText };
 }
 
+/** One of these words; the first is the default. */
+export function oneOf<T extends string>(...words: readonly [T, ...T[]]): Rule<T> {
+  const accept = (value: unknown) => words.find((word) => word === value);
+  return scalar(words.map((word) => JSON.stringify(word)).join(' or '), accept, () => words[0]);
+}
+
+/** A path that may be left out. */
+export function optionalPath(): Rule<string | null> {
+  return scalar<string | null>('an absolute path', absolute, () => null);
+}
+
+/** A list of at least one http://HOST:PORT or https://HOST:PORT, all of one kind. */
+export const endpointList: Rule<readonly string[]> = {
+  read(value, refuse) {
+    if (!Array.isArray(value) || value.length === 0) {
+      refuse(`got ${show(value)}, wanted a list of at least one https://HOST:PORT`);
+      return undefined;
+    }
+    const schemes = value.map(
+      (item) => (/^(https?):\/\/([^\s/:@]+|\[[0-9a-fA-F:]+\]):\d{1,5}$/.exec(String(item)) ?? [])[1],
+    );
+    for (const [i, scheme] of schemes.entries()) {
+      if (scheme === undefined) refuse(`got ${show(value[i])}, wanted https://HOST:PORT, or http:// without TLS`, [i]);
+      else if (scheme !== schemes[0]) refuse(`got ${show(value[i])}, wanted ${schemes[0]}: as the first has`, [i]);
+      else if (value.indexOf(value[i]) !== i) refuse(`${show(value[i])} is in the list already`, [i]);
+    }
+    return value as string[];
+  },
+  fromText: (text) => text.split(','),
+  fallback: () => [],
+};
+
 // One value works today; the others are planned, and named so that nobody looks for a typing error.
 export function supported<T extends string>(value: T, later: readonly string[]): Rule<T> {
   return {

@@ -8,7 +8,7 @@ export { type ConfigSources, envName } from './config-file.js';
 export interface Config {
   readonly node: string;
   readonly interfaces: ConfigValues['interfaces']; // at least one, names unique
-  readonly store: { readonly type: 'file'; readonly path: string; readonly follow: boolean }; // follow: another process writes it
+  readonly store: StoreConfig;
   readonly api: { readonly socket: string; readonly listen: string | null }; // listen: 127.0.0.1:7080, [::1]:7080
   readonly flows: { readonly perCpu: number; readonly mode: 'all'; readonly newPerSecond: number };
   readonly tunnel: { readonly source: string | null; readonly source6: string | null; readonly mtu: number };
@@ -24,6 +24,26 @@ export interface Config {
     >;
   };
   readonly bpffs: string; // the pins go to <bpffs>/fairlead
+}
+
+/** Which store; what is said of the other kind is there for `migrate`. */
+export interface StoreConfig {
+  readonly type: 'file' | 'etcd';
+  readonly path: string; // of the file store
+  readonly follow: boolean; // another process writes that file
+  readonly etcd: EtcdConfig;
+}
+
+/** What it takes to reach etcd: `endpoints` empty, or at least one http://HOST:PORT or https://HOST:PORT, all of one kind; files by their paths. */
+export interface EtcdConfig {
+  readonly endpoints: readonly string[];
+  readonly prefix: string; // begins and ends with '/'
+  readonly ca: string | null;
+  readonly cert: string | null; // with key
+  readonly key: string | null;
+  readonly username: string | null; // with passwordFile
+  readonly passwordFile: string | null;
+  readonly snapshot: string; // the last state, for a start without etcd
 }
 
 export const defaultConfigPath = '/etc/fairlead/fairlead.yaml';
@@ -44,14 +64,54 @@ function begin(file: string): string {
   return `there is no configuration, so no interface is touched; to begin, write ${file} with the interface and the address of this machine:\n\n    ${example}`;
 }
 
-const whole = (given: ReadonlySet<string>): readonly string[] =>
-  given.has('interfaces') ? [] : ['interfaces: missing; wanted at least one, as in "interfaces: [{ name: eth0 }]"'];
+const whole = (given: ReadonlyMap<string, unknown>): readonly string[] => [
+  ...(given.has('interfaces')
+    ? []
+    : ['interfaces: missing; wanted at least one, as in "interfaces: [{ name: eth0 }]"']),
+  ...storeProblems(given),
+];
+
+/** What does not go together in `store`. */
+function* storeProblems(given: ReadonlyMap<string, unknown>): Generator<string> {
+  const missing = (key: string, why: string) => `store.${key}: missing; ${why}`;
+  const has = (key: string) => given.has(`store.${key}`);
+  const endpoints = given.get('store.endpoints');
+  if (given.get('store.type') === 'etcd') {
+    if (!has('endpoints'))
+      yield missing('endpoints', 'wanted at least one, as in "endpoints: [https://10.0.0.5:2379]"');
+    if (given.get('store.follow') === true) yield 'store.follow: is for type file; every node follows what is in etcd';
+  }
+  for (const [one, other] of [
+    ['cert', 'key'],
+    ['key', 'cert'],
+    ['username', 'passwordFile'],
+    ['passwordFile', 'username'],
+  ] as const)
+    if (has(one) && !has(other)) yield missing(other, `store.${one} needs it`);
+  const isPlain = Array.isArray(endpoints) && String(endpoints[0]).startsWith('http:');
+  for (const key of ['ca', 'cert', 'key'])
+    if (isPlain && has(key)) yield `store.${key}: is for https: endpoints, these are http:`;
+}
 
 function assemble(values: ConfigValues): Config {
   return {
     node: values.node,
     interfaces: values.interfaces,
-    store: { type: values['store.type'], path: values['store.path'], follow: values['store.follow'] },
+    store: {
+      type: values['store.type'],
+      path: values['store.path'],
+      follow: values['store.follow'],
+      etcd: {
+        endpoints: values['store.endpoints'],
+        prefix: values['store.prefix'],
+        ca: values['store.ca'],
+        cert: values['store.cert'],
+        key: values['store.key'],
+        username: values['store.username'],
+        passwordFile: values['store.passwordFile'],
+        snapshot: values['store.snapshot'],
+      },
+    },
     api: { socket: values['api.socket'], listen: values['api.listen'] },
     flows: {
       perCpu: values['flows.perCpu'],

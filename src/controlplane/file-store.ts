@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
+import { replaceFile } from './atomic-file.js';
 import { acquireLock } from './lock.js';
 import { emptySnapshot } from './memory-store.js';
 import { formatState, parseState } from './state-file.js';
@@ -49,29 +50,6 @@ async function written(path: string, next: Snapshot): Promise<void> {
     throw new FairleadError('unavailable', `write "${path}": ${messageOf(error)}; nothing was changed`, [], {
       cause: error,
     });
-  }
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = `${path}.tmp`;
-  try {
-    const file = await open(temporary, 'w', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync(); // before the rename: else a crash may leave the new name on an empty file
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined); // gives the space back; the first error is the one to tell
-    throw error;
-  }
-  const directory = await open(dirname(path), 'r');
-  try {
-    await directory.sync(); // the rename itself
-  } finally {
-    await directory.close();
   }
 }
 

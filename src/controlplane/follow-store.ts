@@ -5,7 +5,7 @@ import { basename, dirname } from 'node:path';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { parseState } from './state-file.js';
-import type { Store } from './store.js';
+import { AT_HAND, type Store } from './store.js';
 
 /** A change that no event told of is seen within this. */
 const PERIOD_MS = 1000;
@@ -65,6 +65,7 @@ export async function openFollowStore(path: string, warn: (line: string) => void
   return {
     kind: 'file',
     read: () => current,
+    state: () => AT_HAND,
     update: () =>
       Promise.reject(
         new FairleadError(

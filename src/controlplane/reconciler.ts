@@ -197,7 +197,9 @@ export function startReconciler(
           else resolve();
         };
         const check = (): void => {
-          if (state.revision >= revision) settle(null);
+          // A store that was restored goes back: what was applied before then is not what is asked for.
+          const isBefore = state.revision > store.read().revision;
+          if (state.revision >= revision && !isBefore) settle(null);
           else if (state.error !== null && tried >= revision)
             settle(new FairleadError('unavailable', `apply revision ${revision}: ${state.error}`));
         };

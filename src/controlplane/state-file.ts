@@ -7,6 +7,7 @@ import { readPool, readService } from '../model/schema.js';
 import { type Problems, poolProblems, serviceProblems } from '../model/validate.js';
 import { logProblems } from './ring-log.js';
 import { readLog } from './ring-log-file.js';
+import { slices } from './slices.js';
 
 const revision = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
@@ -39,6 +40,25 @@ export function formatState({ revision, hashKey, services, pools }: Snapshot): s
       .map(([, { value, revision: own, log }]) => ({ ...value, revision: own, ...(log && { ringLog: log }) }));
   const state = { format: 1, revision, hashKey, services: list(services), pools: list(pools) };
   return `${JSON.stringify(state, null, 2)}\n`;
+}
+
+/** The same for a large one, letting the event loop turn: an object a line. */
+export async function formatStateSlowly({ revision, hashKey, services, pools }: Snapshot): Promise<string> {
+  const pause = slices();
+  const pieces = [`{"format":1,"revision":${revision},"hashKey":"${hashKey}"`];
+  const add = async (name: string, objects: ReadonlyMap<string, Stored<object> & { readonly log?: RingLog }>) => {
+    pieces.push(`,\n"${name}":[`);
+    let between = '\n';
+    for (const { value, revision: own, log } of objects.values()) {
+      pieces.push(between, JSON.stringify({ ...value, revision: own, ...(log && { ringLog: log }) }));
+      between = ',\n';
+      await pause();
+    }
+    pieces.push(']');
+  };
+  await add('services', services);
+  await add('pools', pools);
+  return `${pieces.join('')}}\n`;
 }
 
 /** The snapshot in the text of a state file. Throws 'damaged' that names `path`, line, column and field of the first problem. */

@@ -2,7 +2,7 @@
 import { FairleadError } from '../model/errors.js';
 import type { Pool, Snapshot, StoredPool } from '../model/objects.js';
 import { nextLog } from './ring-log.js';
-import type { Change, Store } from './store.js';
+import { AT_HAND, type Change, type Store } from './store.js';
 
 /** What a kind of store adds to the common part. */
 export interface Backing {
@@ -27,13 +27,14 @@ export function createStore({ kind, initial, persist, release }: Backing): Store
     const next = applyChanges(current, changes);
     await persist(next);
     current = next;
-    for (const listener of listeners) tell(listener, next);
+    tellAll(listeners, next);
     return next;
   };
 
   return {
     kind,
     read: () => current,
+    state: () => AT_HAND,
     update(decide) {
       if (closing !== null) return Promise.reject(new FairleadError('unavailable', 'update the store: it is closed'));
       const result = queue.then(() => run(decide));
@@ -78,13 +79,15 @@ function setPool(pools: Map<string, StoredPool>, name: string, value: Pool | nul
   else pools.set(name, { value, revision, log: nextLog(pools.get(name), value, Date.now()) });
 }
 
-// The change is durable: a listener's bug must not look like a failed update to the writer. It surfaces as uncaught.
-function tell(listener: (snapshot: Snapshot) => void, snapshot: Snapshot): void {
-  try {
-    listener(snapshot);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
+/** The change is durable: a listener's bug must not look like a failed update to the writer. It surfaces as uncaught. */
+export function tellAll(listeners: Iterable<(snapshot: Snapshot) => void>, snapshot: Snapshot): void {
+  for (const listener of listeners) {
+    try {
+      listener(snapshot);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 }

@@ -111,7 +111,14 @@ export interface NodeStatus {
   readonly ready: boolean;
   readonly notReady: readonly string[]; // sentences
   readonly warnings: readonly string[]; // sentences: generic XDP, a table made anew
-  readonly store: { readonly kind: string; readonly revision: number; readonly connected: boolean };
+  readonly store: {
+    readonly kind: string;
+    readonly revision: number;
+    readonly connected: boolean; // false: it may be old, and writes are refused
+    readonly detail: string | null; // why it is not connected, and what is in force
+    /** Documents that are not in force for what is wrong with them; the first hundred. */
+    readonly skipped: readonly { readonly key: string; readonly revision: number; readonly detail: string }[];
+  };
   readonly appliedRevision: number;
   readonly lastError: string | null; // of the newest reconcile
   readonly interfaces: readonly {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The families of the balancer. They read the kernel when they are scraped; nothing is counted twice.
 import { slices } from '../controlplane/slices.js';
+import type { StoreState } from '../controlplane/store.js';
 import type { TrafficReader } from '../dataplane/counters.js';
 import type { DropCount, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
@@ -155,6 +156,18 @@ function natFamilies({ nat }: NodeStatus, snapshot: Snapshot, drops: readonly Dr
   ];
 }
 
+function storeFamilies({ connected, relists, skipped }: StoreState): Family[] {
+  return [
+    gauge('store_connected', '1 while the store can be reached, and what it holds is taken.', one(connected ? 1 : 0)),
+    counter(
+      'store_relists_total',
+      'How often everything was read anew from etcd.',
+      [...relists].map(([reason, value]) => ({ labels: { reason }, value })),
+    ),
+    gauge('store_documents_skipped', 'Documents not in force for what is wrong with them.', one(skipped.length)),
+  ];
+}
+
 async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
   const status = await facts.status();
   const drops = await facts.drops();
@@ -193,7 +206,7 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
       'How long the last change took to reach the kernel.',
       one(facts.state().lastChangeMs / 1000),
     ),
-    gauge('store_connected', '1 while the store can be reached.', one(status.store.connected ? 1 : 0)),
+    ...storeFamilies(facts.storeState()),
     gauge(
       'bpf_program_info',
       'The programs on each interface; always 1.',

@@ -8,7 +8,7 @@ import { limitsOf } from '../controlplane/reconciler.js';
 import { logOf } from '../controlplane/ring-log.js';
 import { admitSettings } from '../controlplane/settings.js';
 import { sourceWarnings } from '../controlplane/source-warnings.js';
-import type { Store } from '../controlplane/store.js';
+import type { Store, StoreState } from '../controlplane/store.js';
 import { Reason, Tally } from '../dataplane/abi.gen.js';
 import {
   readAllTraffic,
@@ -64,12 +64,25 @@ export type NodeFacts = Omit<NodeView, 'metrics' | 'service' | 'pool'> & {
   /** All traffic at one moment, for `read` above. */
   allTraffic(): Promise<TrafficReader>;
   state(): Applied;
+  storeState(): StoreState;
   /** Packets that asked the flow table, over all interfaces. */
   lookups(): number;
   /** Packets by the name of their reason, all interfaces. */
   outcomes(): ReadonlyMap<string, number>;
   tallies(): Promise<readonly TallyCount[]>;
 };
+
+/** Skipped documents in a status. */
+const SHOWN = 100;
+
+function storeWarnings({ detail, skipped }: StoreState): string[] {
+  const [first] = skipped;
+  const rest = skipped.length > 1 ? ` (and ${skipped.length - 1} more)` : '';
+  return [
+    ...(detail === null ? [] : [`the store is not connected: ${detail}`]),
+    ...(first ? [`document "${first.key}" is not in force: ${first.detail}${rest}`] : []),
+  ];
+}
 
 /** What a packet of a known service may end in. */
 const LOOKED_UP: readonly number[] = [
@@ -199,14 +212,19 @@ export function nodeFacts(
     const state = reconciler.state();
     const stats = readFlowTableStats(maps);
     const nat = dataplane.nat();
+    const { connected, detail, skipped } = store.state();
     return {
       node: identity.name,
       version: identity.version,
       startedAt: identity.startedAt.toISOString(),
       ready: notReady().length === 0,
       notReady: notReady(),
-      warnings: [...dataplane.warnings, ...sourceWarnings(state.snapshot, identity.noSource ?? [])],
-      store: { kind: store.kind, revision: store.read().revision, connected: true },
+      warnings: [
+        ...dataplane.warnings,
+        ...sourceWarnings(state.snapshot, identity.noSource ?? []),
+        ...storeWarnings(store.state()),
+      ],
+      store: { kind: store.kind, revision: store.read().revision, connected, detail, skipped: skipped.slice(0, SHOWN) },
       appliedRevision: state.revision,
       lastError: state.error,
       interfaces: interfaces.map(({ name, mode, program, tag, slot }) => ({
@@ -263,6 +281,7 @@ export function nodeFacts(
     traffic,
     allTraffic: () => readAllTraffic(maps),
     state: () => reconciler.state(),
+    storeState: () => store.state(),
     lookups: () =>
       interfaces
         .flatMap(({ slot }) => readOutcomes(maps, slot).filter((_, reason) => LOOKED_UP.includes(reason)))

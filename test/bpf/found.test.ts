@@ -58,6 +58,7 @@ function worldWith(flags: number): World {
       sourceBits: 24,
       allow: [],
       deny: [],
+      natMtu: 0,
     }),
   );
   return {

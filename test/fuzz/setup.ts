@@ -86,7 +86,7 @@ export function randomRing(random: Random, members: readonly number[]): Uint16Ar
   return Uint16Array.from(rows.flat());
 }
 
-const MODES = [0, 0, ServiceFlag.GUE, ServiceFlag.GUE, ServiceFlag.L2];
+const MODES = [0, 0, 0, ServiceFlag.GUE, ServiceFlag.GUE, ServiceFlag.GUE, ServiceFlag.L2, ServiceFlag.NAT];
 const EXTRAS = [
   ServiceFlag.SOURCE,
   ServiceFlag.QUIC,
@@ -128,6 +128,7 @@ function randomService(
     sourceBits: random.pick(v6 ? [128, 64, 56, 61, 0] : [32, 24, 20, 29, 0]),
     allow: prefixes(random, v6),
     deny: prefixes(random, v6),
+    natMtu: random.pick([0, 1280, 1300, 1400, 1500]),
   };
 }
 

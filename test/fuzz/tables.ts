@@ -90,7 +90,12 @@ function putService(maps: Maps, service: ModelService, alone: boolean): void {
   const sourceMask = new Uint8Array(16);
   for (let bit = 0; bit < service.sourceBits; bit++)
     sourceMask[bit >> 3] = (sourceMask[bit >> 3] ?? 0) | (0x80 >> (bit & 7));
-  const options = ServiceOptions.encode({ sourceMask, rateIntervalNs: 1n, rateBurstNs: 1_000_000_000n, natMtu: 0 });
+  const options = ServiceOptions.encode({
+    sourceMask,
+    rateIntervalNs: 1n,
+    rateBurstNs: 1_000_000_000n,
+    natMtu: service.natMtu,
+  });
   maps.handle.service_options.set(u32(number), options, 0);
   if ((flags & ServiceFlag.ALLOW) !== 0) for (const prefix of service.allow) putPrefix(maps, number * 2, prefix);
   if ((flags & ServiceFlag.DENY) !== 0) for (const prefix of service.deny) putPrefix(maps, number * 2 + 1, prefix);

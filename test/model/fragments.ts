@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // docs/packet-path.md, "Fragments". Their memory lasts: a run empties it before it could expire.
-import { Reason, Tally } from '../../src/dataplane/abi.gen.js';
+import { Reason, ServiceFlag, Tally } from '../../src/dataplane/abi.gen.js';
 import { type Choice, guard, ringChoiceOfClient } from './choose.js';
 import { send } from './outer.js';
 import type { Fragment, Packet } from './parse.js';
@@ -27,6 +27,11 @@ export function firstFragment(world: World, service: ModelService, packet: Packe
 export function laterFragment(world: World, packet: Packet, frame: Buffer): Verdict {
   const found = lookUp(world, packet);
   const dropped = { service: found.service?.number ?? 0, tallies: [], out: frame, open: [] };
+  const nat = ((found.service?.flags ?? 0) & ServiceFlag.NAT) !== 0;
+  if (nat && found.service) {
+    const refused = guard(found.service, packet.from);
+    return refused === null ? { ...dropped, service: 0, reason: Reason.NAT } : { ...dropped, reason: refused };
+  }
   if (!found.backend) return { ...dropped, reason: Reason.FRAGMENT };
   const { service, backend, early } = found;
   const refused = guard(service, packet.from);

@@ -20,6 +20,7 @@ export function icmp(world: World, packet: Packet): Verdict {
   if (!quoted.to.equals(packet.to)) return ends(Reason.ICMP_UNKNOWN);
   const service = findService(world, quoted.to, quoted.toPort, quoted.protocol);
   if (service === null) return ends(Reason.ICMP_UNKNOWN);
+  if ((service.flags & ServiceFlag.NAT) !== 0) return ends(Reason.NAT);
   const stateless = (service.flags & ServiceFlag.STATELESS) !== 0;
   const number = stateless ? ringChoice(world, service, quoted) : world.flows.get(flowId(quoted))?.backend;
   if (number === undefined) return ends(Reason.ICMP_UNKNOWN, service.number);

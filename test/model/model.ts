@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of a frame, by docs/packet-path.md. Changes `world` as the packet path changes its tables.
-import { Reason } from '../../src/dataplane/abi.gen.js';
+import { Reason, ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { choose, findService, guard } from './choose.js';
 import { firstFragment, laterFragment } from './fragments.js';
 import { icmp } from './icmp.js';
-import { send } from './outer.js';
+import { leaveToNat, send } from './outer.js';
 import { isFirst, parse, TCP, UDP } from './parse.js';
 import type { ReasonNumber, Verdict, World } from './world.js';
 
@@ -19,6 +19,7 @@ export function model(world: World, frame: Buffer, linear = frame.length): Verdi
   if (service === null) return ends(Reason.NOT_OURS);
   const refused = guard(service, packet.from);
   if (refused !== null) return ends(refused, service.number);
+  if ((service.flags & ServiceFlag.NAT) !== 0) return leaveToNat(service, packet);
   const own = choose(world, service, packet);
   const choice = packet.fragment ? firstFragment(world, service, packet, own) : own;
   const { backend, tallies } = choice;

@@ -175,6 +175,17 @@ function tooBig(
   return { ...base, reason: Reason.TOO_BIG_ANSWERED, out: answer };
 }
 
+/** A packet for a service in NAT mode: as it came, unless it does not fit. */
+export function leaveToNat(service: ModelService, packet: Packet): Verdict {
+  const base = { service: 0, of: service.number, tallies: [], open: [] };
+  const { natMtu, number } = service;
+  if (natMtu === 0 || packet.size <= natMtu || packet.fragment)
+    return { ...base, reason: Reason.NAT, out: packet.frame };
+  const answer = complaint(packet, natMtu);
+  if (answer === null) return { ...base, service: number, reason: Reason.TOO_BIG, out: packet.frame };
+  return { ...base, service: number, reason: Reason.TOO_BIG_ANSWERED, out: answer };
+}
+
 /** Bytes a frame may have to be split. */
 const SPLIT_MAX = 3500;
 

@@ -42,6 +42,8 @@ export interface ModelService {
   readonly sourceBits: number;
   readonly allow: readonly Prefix[];
   readonly deny: readonly Prefix[];
+  /** With NAT: bytes that fit all ways to its backends; 0: not known. */
+  readonly natMtu: number;
 }
 
 export enum FlowState {

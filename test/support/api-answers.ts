@@ -89,7 +89,7 @@ export const nodeStatus: NodeStatus & { readonly warnings: readonly string[] } =
   ready: false,
   notReady: ['eth1 is not attached'],
   warnings: ['eth1 has generic XDP: its driver cannot do native'],
-  store: { kind: 'file', revision: 8, connected: true },
+  store: { kind: 'file', revision: 8, connected: true, detail: null, skipped: [] },
   appliedRevision: 7,
   lastError: 'pool "web" has no room',
   interfaces: [

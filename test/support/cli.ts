@@ -54,5 +54,6 @@ export const noParts: LocalParts = {
   serve: unexpected,
   agent: unexpected,
   detach: unexpected,
+  migrate: unexpected,
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };

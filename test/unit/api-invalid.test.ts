@@ -137,7 +137,11 @@ const bad: Case[] = [
         },
       ],
       ['twice', ['fd00::1', '10.0.0.1', '10.0.0.1'], { '/snat/2': '10.0.0.1 is in the list already' }],
-      ['of the other family', ['fd00::1'], { '/snat': 'none of the addresses is IPv4, as the service is' }],
+      [
+        'of the other family only',
+        ['fd00::1', 'fd00::2'],
+        { '/snat': 'none of the addresses is IPv4, as the service is' },
+      ],
     ] as const
   ).map(
     ([what, snat, fields]): Case => [

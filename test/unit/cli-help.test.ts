@@ -56,8 +56,15 @@ test('cli help: every example is a command line that is understood', async () =>
     for (const example of examples) {
       const args = example.trim().split(' > ')[0]?.split(' ').slice(1) ?? [];
       const stop = AbortSignal.abort(); // so that --watch ends
+      const migrated = { from: 'file', to: 'etcd', revision: 1, services: 0, pools: 0, written: 0, notes: [] };
       const lab = { up: async () => state, down: async () => true, run: async () => 0, status: async () => state };
-      const parts = { serve: async () => 0, agent: async () => 0, detach: async () => [], lab };
+      const parts = {
+        serve: async () => 0,
+        agent: async () => 0,
+        detach: async () => [],
+        migrate: async () => migrated,
+        lab,
+      };
       const { code, err } = await cli(args, { stop, parts, env: { FAIRLEAD_SOCKET: '/nowhere/api.sock' } });
       assert.ok(code === 0 || code === 3 || /read "web.yaml": ENOENT/.test(err), `${example}: ${code} ${err}`);
     }

@@ -32,13 +32,24 @@ function problemsOf(text: string, rest: Partial<ConfigSources> = {}): string[] {
   return assert.fail('the configuration was accepted');
 }
 
+const etcd = {
+  endpoints: [],
+  prefix: '/fairlead/',
+  ca: null,
+  cert: null,
+  key: null,
+  username: null,
+  passwordFile: null,
+  snapshot: '/var/lib/fairlead/etcd-snapshot.json',
+};
+
 const small = 'interfaces: [{ name: eth0 }]\n';
 
 test('config: an interface is enough, everything else has a default', () => {
   assert.deepEqual(load(small), {
     node: hostname(),
     interfaces: [{ name: 'eth0', xdp: 'auto' }],
-    store: { type: 'file', path: '/var/lib/fairlead/state.json', follow: false },
+    store: { type: 'file', path: '/var/lib/fairlead/state.json', follow: false, etcd },
     api: { socket: '/run/fairlead/api.sock', listen: null },
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
@@ -67,8 +78,10 @@ nat:
   connections: 1024
   source: 192.0.2.2
   source6: 2001:db8::2
-  prefix: 2001:db8:64::/96
-  egress: [{ from: [10.20.0.0/16], interface: eth1, to: [192.0.2.200] }]
+  prefix: fd00:64::/96
+  egress:
+    - { from: [10.1.0.0/16, 10.2.0.0/16], interface: eth1, to: [192.0.2.9] }
+    - { from: ['fd00:1::/32'], interface: eth1, to: ['2001:db8::9'] }
   tcpNew: 1
   tcpEstablished: 2
   tcpClosing: 3
@@ -77,23 +90,43 @@ nat:
   udpEstablished: 6
 bpffs: /srv/bpf
 `);
-  const egress = [{ from: ['10.20.0.0/16'], interface: 'eth1', to: ['192.0.2.200'] }];
   assert.deepEqual(config, {
     node: 'edge-1',
     interfaces: [
       { name: 'eth0', xdp: 'native' },
       { name: 'eth1', xdp: 'generic' },
     ],
-    store: { type: 'file', path: '/srv/state.json', follow: false },
+    store: { type: 'file', path: '/srv/state.json', follow: false, etcd },
     api: { socket: '/run/x.sock', listen: '127.0.0.1:7080' },
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
     nat: {
-      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2', prefix: '2001:db8:64::', egress },
+      ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2', prefix: 'fd00:64::' },
+      egress: [
+        { from: ['10.1.0.0/16', '10.2.0.0/16'], interface: 'eth1', to: ['192.0.2.9'] },
+        { from: ['fd00:1::/32'], interface: 'eth1', to: ['2001:db8::9'] },
+      ],
       timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
     },
     bpffs: '/srv/bpf',
   });
+});
+
+test('config: what leaves with which address: mistakes are named', () => {
+  const bad = (egress: string): readonly string[] => problemsOf(`${small}nat: { egress: ${egress} }\n`);
+  for (const [egress, wanted] of [
+    ['7', /nat\.egress: got 7, wanted a list of \{ from/],
+    [
+      '[{ from: [10.0.0.0/8], interface: eth0 }]',
+      /nat\.egress\[0\]\.to: got nothing, wanted a list of 1 to 16 addresses/,
+    ],
+    ['[{ from: [10.0.0.0/8], interface: eth0, to: [x] }]', /to: got "x", wanted an address/],
+    ['[{ from: [10.0.0.1/8], interface: eth0, to: [192.0.2.1] }]', /from: /],
+    ['[{ from: [10.0.0.0/8], interface: eth0, to: ["fd00::1"] }]', /from and to are of two families/],
+    ['[{ from: [10.0.0.0/8], interface: "a b", to: [192.0.2.1] }]', /interface: got "a b"/],
+    ['[{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1], via: 1 }]', /unknown key/],
+  ] as const)
+    assert.match(bad(egress).join(' '), wanted, egress);
 });
 
 test('config: NAT takes the sources of tunnels unless it has its own', () => {
@@ -154,10 +187,64 @@ flows.mode: all
 });
 
 test('config: what is planned is refused as not supported, not as a typing error', () => {
-  const store = 'store: { type: etcd, endpoints: [https://10.0.0.5:2379], prefix: /fairlead/ }\n';
-  assert.deepEqual(problemsOf(`${small}${store}flows: { mode: sample:64 }\n`), [
-    '2:16: store.type: "etcd" is not supported by this version; use "file"',
-    '3:16: flows.mode: "sample:64" is not supported by this version; use "all"',
+  assert.deepEqual(problemsOf(`${small}flows: { mode: sample:64 }\n`), [
+    '2:16: flows.mode: "sample:64" is not supported by this version; use "all"',
+  ]);
+});
+
+test('config: a store in etcd', () => {
+  const read = load(`${small}store:
+  type: etcd
+  endpoints: [https://etcd-1.example:2379, "https://[2001:db8::5]:2379"]
+  prefix: /edge/lb/
+  ca: /etc/fairlead/ca.pem
+  cert: /etc/fairlead/node.pem
+  key: /etc/fairlead/node.key
+  username: fairlead
+  passwordFile: /etc/fairlead/password
+  snapshot: /srv/snapshot.json
+`);
+  assert.deepEqual(read.store, {
+    type: 'etcd',
+    path: '/var/lib/fairlead/state.json',
+    follow: false,
+    etcd: {
+      endpoints: ['https://etcd-1.example:2379', 'https://[2001:db8::5]:2379'],
+      prefix: '/edge/lb/',
+      ca: '/etc/fairlead/ca.pem',
+      cert: '/etc/fairlead/node.pem',
+      key: '/etc/fairlead/node.key',
+      username: 'fairlead',
+      passwordFile: '/etc/fairlead/password',
+      snapshot: '/srv/snapshot.json',
+    },
+  });
+  const env = { FAIRLEAD_STORE_TYPE: 'etcd', FAIRLEAD_STORE_ENDPOINTS: 'http://127.0.0.1:1,http://127.0.0.1:2' };
+  assert.deepEqual(load(small, { env }).store.etcd.endpoints, ['http://127.0.0.1:1', 'http://127.0.0.1:2']);
+});
+
+test('config: what is wrong with a store in etcd is named', () => {
+  const problems = (store: string) => problemsOf(`${small}store: ${store}\n`);
+  assert.deepEqual(problems('{ type: consul }'), ['2:16: store.type: got "consul", wanted "file" or "etcd"']);
+  assert.deepEqual(problems('{ type: etcd }'), [
+    ' store.endpoints: missing; wanted at least one, as in "endpoints: [https://10.0.0.5:2379]"',
+  ]);
+  assert.deepEqual(
+    problems('{ type: etcd, endpoints: [https://a:1, http://b:2, c:3, https://a:1], prefix: x, typo: 1 }'),
+    [
+      '2:47: store.endpoints[1]: got "http://b:2", wanted https: as the first has',
+      '2:59: store.endpoints[2]: got "c:3", wanted https://HOST:PORT, or http:// without TLS',
+      '2:64: store.endpoints[3]: "https://a:1" is in the list already',
+      '2:86: store.prefix: got "x", wanted a key that begins and ends with /, as /fairlead/',
+      '2:89: unknown key "store.typo"; known in store: type, path, follow, endpoints, prefix, ca, cert, key, username, passwordFile, snapshot',
+    ],
+  );
+  assert.deepEqual(problems('{ type: etcd, endpoints: [http://a:1], follow: true, ca: /ca, cert: /c, username: u }'), [
+    ' store.follow: is for type file; every node follows what is in etcd',
+    ' store.key: missing; store.cert needs it',
+    ' store.passwordFile: missing; store.username needs it',
+    ' store.ca: is for https: endpoints, these are http:',
+    ' store.cert: is for https: endpoints, these are http:',
   ]);
 });
 

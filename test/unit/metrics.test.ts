@@ -66,11 +66,12 @@ test('metrics: all that exists so far is there under its name, with its type', a
   const gauges =
     'build_info service_info backend_info service_flows backend_flows backend_weight backend_state backend_ring_share ' +
     'flow_table_entries flow_table_capacity config_revision config_applied_revision config_apply_seconds store_connected ' +
-    'nat_entries nat_capacity next_hops bpf_program_info series_truncated process_resident_memory_bytes nodejs_eventloop_lag_seconds';
+    'store_documents_skipped nat_entries nat_capacity ' +
+    'next_hops bpf_program_info series_truncated process_resident_memory_bytes nodejs_eventloop_lag_seconds';
   const counters =
     'service_packets_total service_bytes_total service_connections_total backend_packets_total backend_bytes_total ' +
     'backend_connections_total packets_total drops_total flow_table_hits_total flow_table_misses_total ' +
-    'nat_port_exhausted_total flow_table_evictions_total process_cpu_seconds_total';
+    'nat_port_exhausted_total flow_table_evictions_total store_relists_total process_cpu_seconds_total';
   for (const name of gauges.split(' ')) assert.equal(types.get(name), 'gauge', name);
   for (const name of counters.split(' ')) assert.equal(types.get(name), 'counter', name);
 });

@@ -67,7 +67,7 @@ const nodeStatus: NodeStatus = {
   ready: true,
   notReady: [],
   warnings: [],
-  store: { kind: 'memory', revision: 0, connected: true },
+  store: { kind: 'memory', revision: 0, connected: true, detail: null, skipped: [] },
   appliedRevision: 0,
   lastError: null,
   interfaces: [],

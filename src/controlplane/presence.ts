@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Documents that last as long as the node that wrote them: who is there, and what each finds healthy.
+
+/**
+ * The same contract for etcd and memory (test/unit/presence-contract.ts). Keys are paths of two parts or more, as `nodes/edge-1`; a document is any JSON object.
+ *
+ * - `set` is what this node wants to be there: it is written soon, and again whenever it was lost. `null` takes it away.
+ * - `watch` calls back with everything below a prefix (`nodes/`), by key, of all nodes: at first with what there is, then after each change.
+ * - `leftMs` is how long the others are sure to see what this node wrote, on this node's own clock: at 0 it may be gone, and another may have taken its place.
+ * - `close` takes away what this node wrote, if that can be done.
+ */
+export interface Presence {
+  set(key: string, document: object | null): void;
+  watch(prefix: string, listener: (documents: ReadonlyMap<string, unknown>) => void): () => void;
+  leftMs(): number;
+  close(): Promise<void>;
+}
+
+/** What all nodes of one process share. */
+export interface PresenceHub {
+  readonly documents: Map<string, { readonly document: unknown; readonly owner: object }>;
+  readonly listeners: Set<() => void>;
+}
+
+export const presenceHub = (): PresenceHub => ({ documents: new Map(), listeners: new Set() });
+
+/** Presence among the nodes of this process: for one that has no others, and for tests. */
+export function openMemoryPresence({ documents, listeners }: PresenceHub = presenceHub()): Presence {
+  const owner = {};
+  const watching = new Set<() => void>();
+  const tell = (): void => {
+    for (const listener of listeners) listener();
+  };
+  return {
+    set(key, document) {
+      if (document !== null) documents.set(key, { document: structuredClone(document), owner });
+      else if (documents.get(key)?.owner === owner) documents.delete(key);
+      tell();
+    },
+    watch(prefix, listener) {
+      let told = '';
+      const look = (): void => {
+        const below = [...documents].filter(([key]) => key.startsWith(prefix));
+        const now = new Map(below.map(([key, { document }]) => [key, document]));
+        const text = JSON.stringify([...now]);
+        if (text !== told) listener(now);
+        told = text;
+      };
+      const stop = (): void => {
+        listeners.delete(look);
+        watching.delete(stop);
+      };
+      listeners.add(look);
+      watching.add(stop);
+      queueMicrotask(look);
+      return stop;
+    },
+    leftMs: () => Number.POSITIVE_INFINITY,
+    async close() {
+      for (const stop of watching) stop();
+      for (const [key, { owner: whose }] of documents) if (whose === owner) documents.delete(key);
+      tell();
+    },
+  };
+}

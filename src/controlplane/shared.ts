@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import { FairleadError } from '../model/errors.js';
+import type { EtcdConfig, StoreConfig } from './config.js';
+import { readAccess } from './etcd/access.js';
+import { loadSnapshot } from './etcd/snapshot-file.js';
+import { openFileStore } from './file-store.js';
+import { openFollowStore } from './follow-store.js';
+import { openMemoryPresence, type Presence } from './presence.js';
+import type { Store, StoreLog } from './store.js';
+
+/** What a node has in common with the others, and what it says of itself to them. */
+export interface Shared {
+  readonly store: Store;
+  readonly presence: Presence;
+  close(): Promise<void>;
+}
+
+/** Opens what the configuration says; throws as openFileStore, openFollowStore and openEtcdStore do. With a file the node is alone. */
+export async function openShared({ type, path, follow, etcd }: StoreConfig, log: StoreLog): Promise<Shared> {
+  if (type === 'etcd') return openEtcd(etcd, log, () => refuseForgotten(path));
+  const store = follow ? await openFollowStore(path, (line) => log.warn({}, line)) : await openFileStore(path);
+  const presence = openMemoryPresence();
+  return { store, presence, close: () => presence.close().then(() => store.close()) };
+}
+
+/** Throws when there is a file of a file store with objects in it: whoever goes over to etcd wants them there. */
+async function refuseForgotten(path: string): Promise<void> {
+  const file = await loadSnapshot(path);
+  const count = file === null ? 0 : file.services.size + file.pools.size;
+  if (count === 0) return;
+  throw new FairleadError(
+    'conflict',
+    `etcd holds no cluster yet, and "${path}" holds ${count} objects; bring them over with "fairlead migrate --from file --to etcd", or delete that file`,
+  );
+}
+
+async function openEtcd(config: EtcdConfig, log: StoreLog, mayBegin: () => Promise<void>): Promise<Shared> {
+  const access = await readAccess(config);
+  // Loaded when it is wanted: gRPC is as large as the rest of the daemon.
+  const [{ openEtcdClient }, { openEtcdStore }, { openEtcdPresence }] = await Promise.all([
+    import('./etcd/client.js'),
+    import('./etcd/store.js'),
+    import('./etcd/presence.js'),
+  ]);
+  const client = openEtcdClient(access);
+  try {
+    const { prefix, snapshot, endpoints } = config;
+    const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, mayBegin });
+    const presence = openEtcdPresence({ client, prefix, log });
+    return {
+      store,
+      presence,
+      close: async () => {
+        await Promise.all([presence.close(), store.close()]);
+        client.close();
+      },
+    };
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import type { Presence } from '../../src/controlplane/presence.js';
+import { until } from '../support/lab.js';
+
+/** Runs the contract of Presence (src/controlplane/presence.ts); `open` gives as many nodes as asked for, which know of each other. */
+export function presenceContract(
+  kind: string,
+  open: (t: TestContext, nodes: number) => Promise<readonly Presence[]>,
+): void {
+  const check = (behaviour: string, body: (one: Presence, other: Presence) => Promise<void>) =>
+    test(`${kind} presence: ${behaviour}`, async (t) => {
+      const [one, other] = await open(t, 2);
+      assert.ok(one && other);
+      try {
+        await body(one, other);
+      } finally {
+        await Promise.all([one.close(), other.close()]);
+      }
+    });
+
+  /** What a node sees below a prefix, the newest. */
+  function seenBy(presence: Presence, prefix: string) {
+    const seen = { now: null as Record<string, unknown> | null, calls: 0 };
+    presence.watch(prefix, (documents) => {
+      seen.calls++;
+      seen.now = Object.fromEntries([...documents].sort());
+    });
+    const is = (wanted: object) =>
+      until(JSON.stringify(wanted), () => JSON.stringify(seen.now) === JSON.stringify(wanted));
+    return { is, calls: () => seen.calls };
+  }
+
+  check('what is there is told at first, then each change', async (one, other) => {
+    one.set('nodes/a', { up: 1 });
+    const seen = seenBy(other, 'nodes/');
+    await seen.is({ 'nodes/a': { up: 1 } });
+    one.set('nodes/a', { up: 2 });
+    await seen.is({ 'nodes/a': { up: 2 } });
+    other.set('nodes/b', {});
+    await seen.is({ 'nodes/a': { up: 2 }, 'nodes/b': {} });
+    one.set('nodes/a', null);
+    await seen.is({ 'nodes/b': {} });
+  });
+
+  check('nothing is told as nothing', async (one) => {
+    await seenBy(one, 'nodes/').is({});
+  });
+
+  check('a prefix is all that is told', async (one, other) => {
+    one.set('health/a/web/b1', { up: true });
+    one.set('nodes/a', {});
+    const seen = seenBy(other, 'health/a/');
+    await seen.is({ 'health/a/web/b1': { up: true } });
+    const calls = seen.calls();
+    other.set('nodes/b', {});
+    one.set('health/a/web/b2', { up: false });
+    await seen.is({ 'health/a/web/b1': { up: true }, 'health/a/web/b2': { up: false } });
+    assert.equal(seen.calls(), calls + 1);
+  });
+
+  check('two hundred documents are there, and the newest of each', async (one, other) => {
+    for (let round = 0; round < 3; round++) for (let i = 100; i < 300; i++) one.set(`health/a/${i}`, { round });
+    await seenBy(other, 'health/').is(
+      Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`health/a/${i + 100}`, { round: 2 }])),
+    );
+  });
+
+  check('who closes is gone', async (one, other) => {
+    one.set('nodes/a', {});
+    other.set('nodes/b', {});
+    const seen = seenBy(other, 'nodes/');
+    await seen.is({ 'nodes/a': {}, 'nodes/b': {} });
+    assert.ok(one.leftMs() > 0);
+    await one.close();
+    await seen.is({ 'nodes/b': {} });
+  });
+}
