@@ -11,10 +11,13 @@ TS_SOURCES := $(shell find src test bench scripts -name '*.ts') tsconfig.json pa
 .PHONY: all bpf native ts abi docs format clean
 all: bpf native ts
 
-bpf: $(BPF_OBJECTS) $(BENCH_OBJECTS)
+bpf: $(BPF_OBJECTS) build/bpf/xdp_lb_generic.bpf.o $(BENCH_OBJECTS)
 build/bpf/%.bpf.o: bpf/%.c $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+build/bpf/xdp_lb_generic.bpf.o: bpf/xdp_lb.c $(BPF_HEADERS)
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -DXDP_SECTION='"xdp"' -c $< -o $@
 build/bench/%.bpf.o: bench/bpf/%.c
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@

@@ -30,22 +30,6 @@ const struct abi_anchor abi_anchor __attribute__((used)) = {};
 #define SERVICE_CHOOSY                                                                                       \
 	(SERVICE_SOURCE | SERVICE_QUIC | SERVICE_STATELESS | SERVICE_ALLOW | SERVICE_DENY | SERVICE_RATE)
 
-/* Of every way (RFC 8200, 5). */
-#define NAT_ALWAYS_FITS 1280
-
-/*
- * To tc_nat, or back to its sender: here it is still the packet that came, and not one of several that GRO
- * has made one of.
- */
-static __always_inline int leave_to_nat(struct xdp_md *ctx, const struct packet *pkt, __u32 service)
-{
-	struct service_options *options = bpf_map_lookup_elem(&service_options, &service);
-
-	if (options && options->nat_mtu && pkt->size > options->nat_mtu && !pkt->fragment)
-		return too_big(ctx, service, options->nat_mtu);
-	return finish(REASON_NAT, service, 0);
-}
-
 /* The errand of a packet with ports, whose service may be choosy, or which is the first of several fragments.
  */
 __noinline int balance_errand(struct xdp_md *ctx)
@@ -163,7 +147,15 @@ __noinline int common(struct xdp_md *ctx)
 	return balance(ctx, &pkt);
 }
 
-SEC("xdp.frags")
+/*
+ * For generic XDP compiled once more, for frames in one piece, which the kernel makes of others: those it
+ * hands over in several Linux 6.18 passes on to TC without their Ethernet header.
+ */
+#ifndef XDP_SECTION
+#define XDP_SECTION "xdp.frags"
+#endif
+
+SEC(XDP_SECTION)
 int xdp_lb(struct xdp_md *ctx)
 {
 	int action = common(ctx);

@@ -108,4 +108,20 @@ __noinline int send_errand(struct xdp_md *ctx)
 	return send(ctx, &errand->pkt, &errand->service, to, errand->number, errand->entropy, errand->begins);
 }
 
+/* Of every way (RFC 8200, 5). */
+#define NAT_ALWAYS_FITS 1280
+
+/*
+ * To tc_nat, or back to its sender: here it is still the packet that came, and not one of several that GRO
+ * has made one of.
+ */
+static __always_inline int leave_to_nat(struct xdp_md *ctx, const struct packet *pkt, __u32 service)
+{
+	struct service_options *options = bpf_map_lookup_elem(&service_options, &service);
+
+	if (options && options->nat_mtu && pkt->size > options->nat_mtu && !pkt->fragment)
+		return too_big(ctx, service, options->nat_mtu);
+	return finish(REASON_NAT, service, 0);
+}
+
 #endif

@@ -48,11 +48,15 @@ export async function restore(
 export const slowWarning = (name: string, why: string): string =>
   `interface "${name}" runs generic XDP, several times slower: ${why}`;
 
-/** Puts the program onto an interface that has none, as wanted; for auto natively where that goes, else with a warning. */
+/**
+ * Puts the program onto an interface that has none, as wanted; for auto natively where that goes, else what `generic` loads, with a
+ * warning.
+ */
 export async function attach(
   program: NativeProgram,
   wanted: InterfaceConfig,
   warnings: string[],
+  generic: () => Promise<NativeProgram> = async () => program,
 ): Promise<[NativeLink, XdpMode]> {
   if (wanted.xdp !== 'auto') return [await native.attachXdp(program, wanted.name, null, wanted.xdp), wanted.xdp];
   try {
@@ -60,7 +64,7 @@ export async function attach(
   } catch (error) {
     // Someone else's program is there: generic mode would not help and would hide it.
     if (isNative(error) && (error.code === 'EBUSY' || error.code === 'EEXIST')) throw error;
-    const link = await native.attachXdp(program, wanted.name, null, 'generic');
+    const link = await native.attachXdp(await generic(), wanted.name, null, 'generic');
     warnings.push(slowWarning(wanted.name, messageOf(error)));
     return [link, 'generic'];
   }

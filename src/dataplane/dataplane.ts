@@ -91,8 +91,10 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
   const links: { link: NativeLink; mode: XdpMode; adopted: boolean }[] = [];
   try {
     let reuse = adopted;
-    for (const slot of slots) {
-      const object = await loadXdpLb(config, slot, reuse);
+    for (const [at, slot] of slots.entries()) {
+      const { name, xdp } = config.interfaces[at] ?? { name: '', xdp: 'auto' };
+      const mode = xdp === 'auto' ? (pinned.get(name)?.mode ?? 'native') : xdp;
+      const object = await loadXdpLb(config, slot, reuse, mode);
       objects.push(object);
       if (reuse === adopted) reuse = mapsOf(object);
     }
@@ -108,7 +110,12 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
         if (wanted.xdp !== known.mode && known.mode === 'generic')
           warnings.push(slowWarning(wanted.name, 'it did when an earlier daemon attached it'));
       } else {
-        const attached = attach(program, wanted, warnings);
+        const again = async (): Promise<NativeProgram> => {
+          const object = await loadXdpLb(config, slots[at] ?? 0, maps, 'generic');
+          objects.splice(at, 1, object)[0]?.close();
+          return programOf(objects, at);
+        };
+        const attached = attach(program, wanted, warnings, again);
         const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
         links.push({ link: made, mode, adopted: false });
       }
@@ -180,7 +187,7 @@ function featureSwaps(
       for (const { name, slot, mode } of interfaces) {
         const link = keep(native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name))));
         if (link.interfaceIndex === 0) continue; // it is gone, and what comes in by the others must not suffer
-        const object = keep(await loadXdpLb(wider, slot, handle));
+        const object = keep(await loadXdpLb(wider, slot, handle, mode));
         if (mode === 'native') allowSplit(object, link.interfaceIndex);
         ready.push({ link, program: keep(object.program('xdp_lb')), name });
       }

@@ -66,14 +66,15 @@ export function setConstants(object: NativeObject, config: ProgramConfig, interf
 
 /**
  * Loads xdp_lb for the interface in `interfaceSlot` (its row in `outcomes`), with `reuse` in place of new maps.
- * Rejects with the addon's error; see NativeFailure.
+ * `mode`: what it is to be attached in. Rejects with the addon's error; see NativeFailure.
  */
 export async function loadXdpLb(
   config: ProgramConfig,
   interfaceSlot: number,
   reuse: Partial<Readonly<Record<MapName, NativeMap>>>,
+  mode: 'native' | 'generic' = 'native',
 ): Promise<NativeObject> {
-  const object = native.openObject(objectPath('xdp_lb'));
+  const object = native.openObject(objectPath(mode === 'generic' ? 'xdp_lb_generic' : 'xdp_lb'));
   try {
     const entries = mapEntries(config, native.possibleCpus());
     for (const name of Object.keys(MapShape) as MapName[]) {

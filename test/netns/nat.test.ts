@@ -2,6 +2,7 @@
 // Services by NAT with real traffic: what client, backend and balancer say of a connection is the same.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { spawnInside, stopChild } from '../../src/lab/children.js';
 import { startDriver } from '../../src/lab/drive.js';
@@ -332,4 +333,14 @@ test('nat: the program is named beside the other', async () => {
   assert.deepEqual([program?.interface, program?.program], [interfaces[0]?.name, 'tc_nat']);
   const labels = `program="tc_nat",interface="${program?.interface}",mode="tc",tag="${program?.tag}"`;
   assert.equal(await metric(`fairlead_bpf_program_info{${labels}}`), 1);
+});
+
+test('nat: behind generic XDP, too', async () => {
+  assert.equal((await lab.serve().kill('SIGTERM')).code, 0);
+  writeFileSync(lab.config, readFileSync(lab.config, 'utf8').replace('xdp: native', 'xdp: generic'));
+  await lab.start();
+  assert.equal((await status()).interfaces[0]?.mode, 'generic');
+  for (const host of [lab.topology.vip4, `[${lab.topology.vip6}]`])
+    for (let turn = 0; turn < 5; turn++)
+      await lab.inClient('curl', '-sSf', '-g', '--max-time', '5', '-o', '/dev/null', `http://${host}:8000/`);
 });
