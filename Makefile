@@ -5,17 +5,19 @@ CLANG_FORMAT ?= clang-format-19
 BPF_CFLAGS := -g -O2 -mcpu=v3 -target bpf -Wall -Wextra -Werror -Wno-unused-parameter -I/usr/include/$(shell uname -m)-linux-gnu
 BPF_HEADERS := $(wildcard bpf/lib/*.h)
 BPF_OBJECTS := $(patsubst bpf/%.c,build/bpf/%.bpf.o,$(wildcard bpf/*.c))
+# For generic XDP, in one piece: see xdp_lb.c.
+GENERIC_OBJECTS := build/bpf/xdp_lb_generic.bpf.o build/bpf/agent_generic.bpf.o
 BENCH_OBJECTS := $(patsubst bench/bpf/%.c,build/bench/%.bpf.o,$(wildcard bench/bpf/*.c))
 TS_SOURCES := $(shell find src test bench scripts -name '*.ts') tsconfig.json package.json
 
 .PHONY: all bpf native ts abi docs format clean
 all: bpf native ts
 
-bpf: $(BPF_OBJECTS) build/bpf/xdp_lb_generic.bpf.o $(BENCH_OBJECTS)
+bpf: $(BPF_OBJECTS) $(GENERIC_OBJECTS) $(BENCH_OBJECTS)
 build/bpf/%.bpf.o: bpf/%.c $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
-build/bpf/xdp_lb_generic.bpf.o: bpf/xdp_lb.c $(BPF_HEADERS)
+$(GENERIC_OBJECTS): build/bpf/%_generic.bpf.o: bpf/%.c $(BPF_HEADERS)
 	@mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -DXDP_SECTION='"xdp"' -c $< -o $@
 build/bench/%.bpf.o: bench/bpf/%.c

@@ -133,7 +133,12 @@ static __always_inline bool ours(const struct listed *list)
 	return owners_tag(agent_key[0], agent_key[1], &list->pkt, &list->owners) == list->tag;
 }
 
-SEC("xdp.frags")
+/* As in xdp_lb.c. */
+#ifndef XDP_SECTION
+#define XDP_SECTION "xdp.frags"
+#endif
+
+SEC(XDP_SECTION)
 int xdp_agent(struct xdp_md *ctx)
 {
 	void *end = (void *)(long)ctx->data_end;

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { adoptLink, attach, isNative, openSwaps, restore, slowWarning } from '../dataplane/attach.js';
 import type { InterfaceConfig, XdpMode } from '../dataplane/dataplane.js';
-import { type NativeLink, type NativeMap, type NativeObject, native } from '../dataplane/native.js';
+import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from '../dataplane/native.js';
 import { type PinnedLink, pinOver } from '../dataplane/pins.js';
 import { FairleadError } from '../model/errors.js';
 import { MapShape } from './abi.gen.js';
@@ -122,14 +122,26 @@ async function attachAll(
   const pinned = { xdp: pins.links('xdp'), tc: pins.links('tc') };
   const held: Held[] = [];
   const swaps = openSwaps();
+  let linear: NativeObject | null = null;
+  /** The program as generic XDP is to have it. */
+  const generic = async (): Promise<NativeProgram> => {
+    if (linear === null) {
+      const counted = object.map('agent_results');
+      linear = await loadAgent(config.key, config.balancers, counted, 'generic').finally(() => counted.close());
+    }
+    return linear.program(PROGRAM.xdp);
+  };
   try {
     for (const wanted of config.interfaces) {
       const tc = adoptLink(pinned.tc.get(wanted.name), { ...wanted, xdp: 'auto' });
       const link = tc.link ?? (await native.attachTcx(programs.tc, wanted.name, null, 'ingress'));
       held.push({ hook: 'tc', name: wanted.name, link, mode: 'native', adopted: tc.link !== null });
-      held.push(await holdXdp(programs.xdp, wanted, pinned.xdp.get(wanted.name), warnings));
+      held.push(await holdXdp(programs.xdp, generic, wanted, pinned.xdp.get(wanted.name), warnings));
     }
-    for (const { hook, name, link, adopted } of held) if (adopted) await swaps.swap(link, programs[hook], name);
+    for (const { hook, name, link, mode, adopted } of held) {
+      const program = hook === 'xdp' && mode === 'generic' ? await generic() : programs[hook];
+      if (adopted) await swaps.swap(link, program, name);
+    }
     for (const { hook, name, link, mode } of held) {
       const pin = pins.link(hook, name, mode);
       if (!existsSync(pin)) link.pin(pin);
@@ -143,11 +155,13 @@ async function attachAll(
   } finally {
     for (const { link } of held) link.close();
     for (const hook of hooks) programs[hook].close();
+    (linear as NativeObject | null)?.close();
   }
 }
 
 async function holdXdp(
-  program: Parameters<typeof attach>[0],
+  program: NativeProgram,
+  generic: () => Promise<NativeProgram>,
   wanted: InterfaceConfig,
   known: PinnedLink | undefined,
   warnings: string[],
@@ -158,7 +172,7 @@ async function holdXdp(
       warnings.push(slowWarning(wanted.name, 'it did when an earlier agent attached it'));
     return { hook: 'xdp', name: wanted.name, link, mode: known.mode, adopted: true };
   }
-  const attached = attach(program, wanted, warnings);
+  const attached = attach(wanted.xdp === 'generic' ? await generic() : program, wanted, warnings, generic);
   const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
   return { hook: 'xdp', name: wanted.name, link: made, mode, adopted: false };
 }

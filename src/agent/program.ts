@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { XdpMode } from '../dataplane/dataplane.js';
 import { type NativeMap, type NativeObject, native } from '../dataplane/native.js';
 import { objectPath } from '../dataplane/program.js';
 import { writePrefix } from '../model/prefix.js';
@@ -8,14 +9,15 @@ const { COUNT: RESULTS, ...results } = AgentResult;
 
 /**
  * Loads xdp_agent and tc_agent. `key`: 16 bytes, the balancers' agentKey; `balancers`: prefixes tunnel packets may come from; `counted`:
- * the counters of an earlier load. Rejects with the addon's error.
+ * the counters of an earlier load; `mode`: what xdp_agent is to be attached in. Rejects with the addon's error.
  */
 export async function loadAgent(
   key: Uint8Array,
   balancers: readonly string[],
   counted: NativeMap | null,
+  mode: XdpMode = 'native',
 ): Promise<NativeObject> {
-  const object = native.openObject(objectPath('agent'));
+  const object = native.openObject(objectPath(mode === 'generic' ? 'agent_generic' : 'agent'));
   try {
     object.setVariable(Config.agentKey.name, key);
     if (counted) object.reuseMap('agent_results', counted);

@@ -86,26 +86,28 @@ for (const mode of ['native', 'generic'])
     await agent.kill('SIGTERM');
   });
 
-test('agent: what has no socket here goes on to the next owner, if the list was made under the configured key', async () => {
-  const inner = { from: '10.8.0.1', to: VIP, fromPort: 40_001, toPort: 9 };
-  const bytes = (address: string): Buffer => Buffer.from(parseAddress(address).bytes);
-  const inside = { ...inner, from: bytes(inner.from), to: bytes(inner.to), v6: false };
-  const list = ownersList(new Uint32Array(Uint8Array.from(KEY).buffer), inside, [bytes(NEXT_OWNER)]);
-  const tcp = packet({ ...inner, protocol: 'tcp', payload: 5 }).subarray(14);
-  const payload = Buffer.concat([list, tcp]);
-  const send = (timeoutMs: number): Promise<Buffer | null> =>
-    sendGue({ payload, from: '10.9.0.1', listen: { address: NEXT_OWNER, port: 6080 }, timeoutMs });
-  const agent = await node.started();
-  const onward = Buffer.from(payload);
-  onward.writeUInt8(1, 5); // the next one is behind the list: there is none
-  assert.deepEqual(await send(5_000), onward);
-  assert.deepEqual(await node.results(), { forwarded: 1 });
-  await agent.kill('SIGTERM');
-  const other = await node.started({ key: `"${'0'.repeat(32)}"` });
-  assert.equal(await send(300), null);
-  assert.deepEqual(await node.results(), { forwarded: 1, bad_tag: 1 });
-  await other.kill('SIGTERM');
-});
+for (const xdp of ['native', 'generic'])
+  test(`agent: what has no socket here goes on to the next owner, if the list was made under the configured key; ${xdp}`, async () => {
+    const inner = { from: '10.8.0.1', to: VIP, fromPort: 40_001, toPort: 9 };
+    const bytes = (address: string): Buffer => Buffer.from(parseAddress(address).bytes);
+    const inside = { ...inner, from: bytes(inner.from), to: bytes(inner.to), v6: false };
+    const list = ownersList(new Uint32Array(Uint8Array.from(KEY).buffer), inside, [bytes(NEXT_OWNER)]);
+    const tcp = packet({ ...inner, protocol: 'tcp', payload: 5 }).subarray(14);
+    const payload = Buffer.concat([list, tcp]);
+    const send = (timeoutMs: number): Promise<Buffer | null> =>
+      sendGue({ payload, from: '10.9.0.1', listen: { address: NEXT_OWNER, port: 6080 }, timeoutMs });
+    const interfaces = `[{ name: eth0, xdp: ${xdp} }]`;
+    const agent = await node.started({ interfaces });
+    const onward = Buffer.from(payload);
+    onward.writeUInt8(1, 5); // the next one is behind the list: there is none
+    assert.deepEqual(await send(5_000), onward);
+    assert.deepEqual(await node.results(), { forwarded: 1 });
+    await agent.kill('SIGTERM');
+    const other = await node.started({ interfaces, key: `"${'0'.repeat(32)}"` });
+    assert.equal(await send(300), null);
+    assert.deepEqual(await node.results(), { forwarded: 1, bad_tag: 1 });
+    await other.kill('SIGTERM');
+  });
 
 test('agent: what others send in a tunnel is left as it came, and counted', async () => {
   const agent = await node.started();
