@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { Abi, MapShape } from './abi.gen.js';
+import { Abi, MapShape, Reason } from './abi.gen.js';
 import type { MapName } from './maps.js';
 import { type NativeMap, native } from './native.js';
 import { type PinnedLink, pinnedLinks } from './pins.js';
@@ -12,8 +12,48 @@ type Copy = (from: NativeMap, to: NativeMap) => void;
 
 /** Maps whose layout changed after a version, and how its content gets into the new one. All others are taken as they are. */
 const CHANGED: Readonly<Record<number, Partial<Record<MapName, Copy>>>> = {
-  2: { pools: copyRingRefs },
+  2: {
+    pools: copyRingRefs,
+    outcomes: copyOutcomes,
+    service_outcomes: copyServiceOutcomes,
+    service_options: copyServiceOptions,
+  },
 };
+
+/** Reasons of version 2: those that came since are behind them. */
+const REASONS_2 = 21;
+
+const key = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
+
+/** Counts by interface slot and reason: a slot has more of them now. */
+function copyOutcomes(from: NativeMap, to: NativeMap): void {
+  for (let at = 0; at < from.info.maxEntries; at++) {
+    const now = Math.floor(at / REASONS_2) * Reason.COUNT + (at % REASONS_2);
+    const value = from.get(key(at));
+    if (value && now < to.info.maxEntries) to.set(key(now), value, 0);
+  }
+}
+
+/** Counts of a service by reason, for each CPU: longer now. */
+function copyServiceOutcomes(from: NativeMap, to: NativeMap): void {
+  const [size, wider] = [REASONS_2 * 8, Reason.COUNT * 8];
+  for (let service = 0; service < Math.min(from.info.maxEntries, to.info.maxEntries); service++) {
+    const value = from.get(key(service));
+    if (!value?.some((byte) => byte !== 0)) continue;
+    const next = new Uint8Array((value.length / size) * wider);
+    for (let cpu = 0; cpu < value.length / size; cpu++)
+      next.set(value.subarray(cpu * size, (cpu + 1) * size), cpu * wider);
+    to.set(key(service), next, 0);
+  }
+}
+
+/** Version 2 knew no NAT: what followed since is 0. */
+function copyServiceOptions(from: NativeMap, to: NativeMap): void {
+  const [old, now] = [new Uint8Array(from.mmap()), new Uint8Array(to.mmap())];
+  const [size, wider] = [from.info.valueSize, to.info.valueSize];
+  for (let service = 0; service < Math.min(from.info.maxEntries, to.info.maxEntries); service++)
+    now.set(old.subarray(service * size, (service + 1) * size), service * wider);
+}
 
 /** Version 2: place and rows as one u64. Since version 3 the generation follows. */
 function copyRingRefs(from: NativeMap, to: NativeMap): void {

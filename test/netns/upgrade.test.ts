@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Abi } from '../../src/dataplane/abi.gen.js';
-import { native } from '../../src/dataplane/native.js';
+import { Abi, Reason } from '../../src/dataplane/abi.gen.js';
+import { type NativeMap, native } from '../../src/dataplane/native.js';
 import { pinRoot } from '../../src/dataplane/pins.js';
 import { spawnInside } from '../../src/lab/children.js';
 import { run } from '../../src/lab/netns.js';
@@ -123,11 +123,18 @@ test('upgrade: a program that is not ours is neither swapped nor hidden', async 
 test('upgrade: a daemon takes over the tables and links of an older layout, and no request fails', async () => {
   stream.begin('older', 200);
   await stream.more(100);
+  // A packet that is dropped, so that there is a count to keep.
+  const closed = { address: lab.topology.vip4, port: 5_399, protocol: 'udp', pool: 'web4', allow: ['203.0.113.1'] };
+  await lab.api('PUT', '/api/v1/services/closed?wait=applied', closed);
+  await lab.inClient('bash', '-c', `echo > /dev/udp/${lab.topology.vip4}/5399`);
+  const drops = () => lab.api('GET', '/api/v1/drops');
+  const dropped = await drops();
+  assert.match(JSON.stringify(dropped), /not_allowed/);
   await lab.serve().kill('SIGKILL');
   const flowsOf = async (): Promise<FlowView[]> =>
     ((await lab.api('GET', '/api/v1/flows?limit=1000&sort=age')) as { items: FlowView[] }).items;
   const { link } = attached();
-  // As version 2 left it: its directory, and `pools` with entries of 8 bytes.
+  // As version 2 left it: its directory, `pools` with entries of 8 bytes, counts of fewer reasons, shorter options.
   const older = pins().replace(/v\d+$/, 'v2');
   renameSync(pins(), older);
   const wide = native.openMap(`${older}/maps/pools`);
@@ -136,12 +143,46 @@ test('upgrade: a daemon takes over the tables and links of an older layout, and 
   for (const [at, word] of new BigUint64Array(wide.mmap()).entries()) if (at % 2 === 0) refs[at / 2] = word;
   rmSync(`${older}/maps/pools`);
   narrow.pin(`${older}/maps/pools`);
+  const REASONS_2 = 21;
+  const key = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
+  const replaced = [wide, narrow];
+  const remake = (
+    name: string,
+    valueSize: number,
+    entries: number,
+    fill: (now: NativeMap, was: NativeMap) => void,
+  ): void => {
+    const now = native.openMap(`${older}/maps/${name}`);
+    const was = native.createMap(name, now.info.type, 4, valueSize, entries, now.info.flags);
+    fill(now, was);
+    rmSync(`${older}/maps/${name}`);
+    was.pin(`${older}/maps/${name}`);
+    replaced.push(now, was);
+  };
+  remake('outcomes', 8, 16 * REASONS_2, (now, was) => {
+    for (let at = 0; at < 16 * REASONS_2; at++)
+      was.set(key(at), now.get(key(Math.floor(at / REASONS_2) * Reason.COUNT + (at % REASONS_2))) ?? assert.fail(), 0);
+  });
+  remake('service_outcomes', 8 * REASONS_2, 4096, (now, was) => {
+    for (let service = 0; service < 4096; service++) {
+      const counts = now.get(key(service)) ?? assert.fail();
+      const cpus = counts.length / (8 * Reason.COUNT);
+      const parts = Array.from({ length: cpus }, (_, cpu) =>
+        counts.subarray(cpu * 8 * Reason.COUNT, cpu * 8 * Reason.COUNT + 8 * REASONS_2),
+      );
+      was.set(key(service), Buffer.concat(parts), 0);
+    }
+  });
+  remake('service_options', 32, 4096, (now, was) => {
+    const [from, to] = [new Uint8Array(now.mmap()), new Uint8Array(was.mmap())];
+    for (let at = 0; at < 4096; at++) to.set(from.subarray(at * 40, at * 40 + 32), at * 32);
+  });
   const idOf = (path: string): number => {
     const map = native.openMap(path);
     map.close();
     return map.info.id;
   };
-  const kept = ['flows_hot', 'flows_cold', 'backends', 'counters', 'ring_rows', 'outcomes'];
+  const kept = ['flows_hot', 'flows_cold', 'backends', 'counters', 'ring_rows'];
   const ids = kept.map((map) => idOf(`${older}/maps/${map}`));
 
   await lab.start();
@@ -156,7 +197,9 @@ test('upgrade: a daemon takes over the tables and links of an older layout, and 
   assert.ok(Object.values(services).every(({ packets }) => packets > 0));
   await stream.more(100);
   await stream.noneFailed();
-  for (const handle of [wide, narrow]) handle.close();
+  assert.deepEqual(await drops(), dropped, 'what was counted is still');
+  assert.doesNotMatch(lab.serve().output(), /its content is lost/);
+  for (const handle of replaced) handle.close();
 });
 
 test('upgrade: programs of a newer version are left alone', async () => {
