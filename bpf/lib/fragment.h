@@ -7,19 +7,8 @@
 #define FAIRLEAD_FRAGMENT_H
 
 #include "choose.h"
+#include "fragment_key.h"
 #include "guard.h"
-
-static __always_inline struct fragment_key fragment_key(const struct packet *pkt, enum fragment_kind kind)
-{
-	return (struct fragment_key){
-		.from = {pkt->from[0], pkt->from[1]},
-		.to = {pkt->to.address[0], pkt->to.address[1]},
-		.id = kind == FRAGMENT_DATAGRAM ? pkt->fragment_id : 0,
-		.protocol = pkt->to.protocol,
-		.family = pkt->to.family,
-		.kind = kind,
-	};
-}
 
 /* What is remembered and not too old to be true. */
 static __always_inline struct fragment *fragment_find(const struct packet *pkt, enum fragment_kind kind)

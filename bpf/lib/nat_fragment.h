@@ -6,35 +6,24 @@
 #ifndef FAIRLEAD_NAT_FRAGMENT_H
 #define FAIRLEAD_NAT_FRAGMENT_H
 
+#include "fragment_key.h"
 #include "nat_send.h"
-
-static __always_inline struct fragment_key nat_fragment_key(const struct packet *pkt, enum fragment_kind kind)
-{
-	return (struct fragment_key){
-		.from = {pkt->from[0], pkt->from[1]},
-		.to = {pkt->to.address[0], pkt->to.address[1]},
-		.id = kind == FRAGMENT_DATAGRAM ? pkt->fragment_id : 0,
-		.protocol = pkt->to.protocol,
-		.family = pkt->to.family,
-		.kind = kind,
-	};
-}
 
 /* The first fragment's connection is that of those that follow. */
 static __always_inline void nat_fragment_note(const struct packet *pkt, __u32 id, __u32 way, __u32 ticks)
 {
 	struct nat_fragment value = {.id = id, .way = way, .ticks = ticks};
-	struct fragment_key key = nat_fragment_key(pkt, FRAGMENT_DATAGRAM);
+	struct fragment_key key = fragment_key(pkt, FRAGMENT_DATAGRAM);
 
 	bpf_map_update_elem(&nat_fragments, &key, &value, BPF_ANY);
-	key = nat_fragment_key(pkt, FRAGMENT_PAIR);
+	key = fragment_key(pkt, FRAGMENT_PAIR);
 	bpf_map_update_elem(&nat_fragments, &key, &value, BPF_ANY);
 }
 
 static __always_inline struct nat_fragment *nat_fragment_find(const struct packet *pkt,
 							      enum fragment_kind kind, __u32 ticks)
 {
-	struct fragment_key key = nat_fragment_key(pkt, kind);
+	struct fragment_key key = fragment_key(pkt, kind);
 	struct nat_fragment *found = bpf_map_lookup_elem(&nat_fragments, &key);
 
 	return found && (ticks - found->ticks) >> FRAGMENT_LIFE_TICKS_SHIFT == 0 ? found : NULL;
