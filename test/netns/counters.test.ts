@@ -74,16 +74,23 @@ async function sentByClient(): Promise<{ v4: number; v4Bytes: number; v6: number
   return { v4: IpOutRequests, v4Bytes: IpExtOutOctets, v6: Ip6OutRequests - Icmp6OutMsgs };
 }
 
-test('counters: every UDP flow of a client is listed with exactly the packets and bytes it sent', async () => {
+/**
+ * Sends UDP flows from these ports on, and compares what is listed and counted. Answers how many connections were counted too much: a probe of
+ * the router's neighbours, sent by another CPU, may have that one poll a queue once, and a UDP flow that met two CPUs counts as two
+ * connections (docs/packet-path.md, "Known limits").
+ */
+async function countedTooMuch(firstPort: number): Promise<number> {
   const { vip4, vip6, echoPort } = lab.topology;
   const flows: Datagrams[] = Array.from({ length: 60 }, (_, index) => {
     const v6 = index % 2 === 1;
     const [from, to] = v6 ? [udp.v6, vip6] : [udp.v4, vip4];
-    return { from, fromPort: 20_000 + index, to, size: 10 + index * 20, count: 1 + (index % 7) };
+    return { from, fromPort: firstPort + index, to, size: 10 + index * 20, count: 1 + (index % 7) };
   });
   const before = await readServices(lab.api, lab.topology);
   const answers = await send(flows);
-  const listed = [...(await flowsOf(udp.v4)), ...(await flowsOf(udp.v6))];
+  const listed = [...(await flowsOf(udp.v4)), ...(await flowsOf(udp.v6))].filter(
+    ({ client }) => Number(/:(\d+)$/.exec(client)?.[1]) >= firstPort,
+  );
   const seen = listed.map(({ client, vip, service, backend, protocol, packets, bytes }) => ({
     ...{ client, vip, service, backend, protocol, packets, bytes },
   }));
@@ -101,14 +108,24 @@ test('counters: every UDP flow of a client is listed with exactly the packets an
   assert.deepEqual(seen.sort(byClient), wanted.sort(byClient));
 
   const after = await readServices(lab.api, lab.topology);
+  let tooMuch = 0;
   for (const service of ['echo4', 'echo6']) {
     const own = wanted.filter((flow) => flow.service === service);
     const grown = (unit: 'packets' | 'bytes' | 'connections') =>
       (after[service]?.[unit] ?? 0) - (before[service]?.[unit] ?? 0);
     assert.equal(grown('packets'), sum(own.map((flow) => flow.packets)));
     assert.equal(grown('bytes'), sum(own.map((flow) => flow.bytes)));
-    assert.equal(grown('connections'), own.length);
+    assert.ok(grown('connections') >= own.length);
+    tooMuch += grown('connections') - own.length;
   }
+  return tooMuch;
+}
+
+test('counters: every UDP flow of a client is listed with exactly the packets and bytes it sent', async () => {
+  const tries: number[] = [];
+  for (let port = 20_000; tries.length < 3 && tries.at(-1) !== 0; port += 100) tries.push(await countedTooMuch(port));
+  assert.equal(tries.at(-1), 0, `connections counted too much: ${tries}`);
+  assert.ok(Math.max(...tries) <= 3, `${tries}`);
 });
 
 test('counters: TCP flows count every packet and byte that left the client', async () => {
