@@ -109,9 +109,12 @@ __noinline int nat_packet(struct __sk_buff *skb)
 	bool syn = pkt.tcp_flags & TCP_SYN, tcp = pkt.to.protocol == IPPROTO_TCP;
 
 	if (nat) {
-		/* On ports used again: another connection. And datagrams whose backend has gone find another
-		 * one. */
-		if (!(syn && nat->state >= NAT_CLOSING) && (tcp || nat_taking(nat->backend)))
+		bool anew = syn && nat->state >= NAT_CLOSING; /* on ports used again */
+
+		/* Where the backend has gone what can begin anew does; a connection in its middle cannot. */
+		if (!nat_taking(nat->backend))
+			anew = !tcp || syn;
+		if (!anew)
 			return forward(skb, &pkt, nat, &service, false, ticks);
 		nat_end(found >> 2, ticks);
 	}
@@ -123,7 +126,9 @@ __noinline int nat_packet(struct __sk_buff *skb)
 	struct nat_service *own = bpf_map_lookup_elem(&nat_services, &number);
 
 	peer.service = service.number;
-	peer.backend = row_current(ring_row_of(&pkt, &service, service.flags & features));
+	/* Not masked by `features`: those are the balancer's when this was loaded, and services come later.
+	 */
+	peer.backend = row_current(ring_row_of(&pkt, &service, service.flags));
 	const struct backend *to = nat_taking(peer.backend);
 
 	if (!to || !own)

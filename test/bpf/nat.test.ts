@@ -2,6 +2,7 @@
 // tc_nat by packet tables: what it makes of each packet is built anew from its new ends, checksums and all.
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
+import { ServiceFlag, ServiceOptions } from '../../src/dataplane/abi.gen.js';
 import { NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { formatAddress } from '../../src/model/address.js';
 import { type NatPath, openNatPath, TC } from '../support/nat-path.js';
@@ -328,7 +329,7 @@ test('nat: over the budget of new flows a connection is refused and counted', as
   assert.ok(begun >= 1 && begun <= 3 && begun + budget === 20, `${begun} ${budget}`);
 });
 
-test('nat: a backend that takes nothing more: TCP is dropped, datagrams find another', () => {
+test('nat: a backend that takes nothing more: TCP is dropped, datagrams and SYNs find another', () => {
   const tcp = begin(4, 'tcp');
   const udp = begin(4, 'udp');
   path.backend(4, BACKEND[4], POOL[4], 1, { port: 8080, valid: false });
@@ -336,6 +337,11 @@ test('nat: a backend that takes nothing more: TCP is dropped, datagrams find ano
   path.ring(POOL[4], 4000, new Uint16Array(251).fill(5));
   assert.equal(path.run(request(tcp)[0]).retval, TC.SHOT);
   assert.equal(path.outcomes(4).no_backend, 1);
+  assert.equal(path.run(request(tcp, { flags: TCP.SYN })[0]).retval, TC.REDIRECT);
+  assert.deepEqual(
+    path.connections().flatMap((each) => (each.protocol === 6 ? [each.backend] : [])),
+    [5],
+  );
   assert.equal(path.run(request(udp)[0]).retval, TC.REDIRECT);
   assert.deepEqual(
     path
@@ -344,6 +350,27 @@ test('nat: a backend that takes nothing more: TCP is dropped, datagrams find ano
       .map(({ backend, backendPort }) => [backend, backendPort]),
     [[5, 9090]],
   );
+});
+
+test('nat: affinity to the source, also where no service wanted it when the program was loaded', async () => {
+  path.close();
+  path = await openNatPath(1024, {}, { features: ServiceFlag.NAT });
+  for (const number of [1, 2, 3, 4]) path.backend(number, `10.9.0.2${number}`, 1, number);
+  path.ring(
+    1,
+    0,
+    Uint16Array.from({ length: 251 }, (_, row) => 1 + (row % 4)),
+  );
+  path.pool(1, [SOURCE[4]]);
+  path.nat(4, VIP[4], 80, 'tcp', 1, 1);
+  path.service(4, VIP[4], 80, 'tcp', 1, 64, ServiceFlag.NAT | ServiceFlag.SOURCE);
+  const sourceMask = Uint8Array.from({ length: 16 }, (_, at) => (at < 4 ? 255 : 0));
+  const options = ServiceOptions.encode({ sourceMask, rateIntervalNs: 0n, rateBurstNs: 0n, natMtu: 0 });
+  path.maps.handle.service_options.set(Uint8Array.of(4, 0, 0, 0), options, 0);
+  for (let port = 1; port <= 32; port++)
+    path.run(packet({ protocol: 'tcp', from: CLIENT[4], to: VIP[4], fromPort: port, toPort: 80, flags: TCP.SYN }));
+  assert.equal(path.connections().length, 32);
+  assert.equal(new Set(path.connections().map(({ backend }) => backend)).size, 1);
 });
 
 test('nat: silent connections end by themselves; their ids and ports are given out again', async () => {
