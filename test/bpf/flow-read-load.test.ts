@@ -90,6 +90,9 @@ test('topFlows and countFlows: while known flows count, totals grow and end at w
   await warm.run(flows * 2);
   warm.close();
   const packetsOf = new Map<string, number>();
+  /** Tags that are not 0: struct flow_hot begins with one. */
+  const records = (): number =>
+    new Uint32Array(roomy.maps.flowsHot).reduce((count, word, at) => count + Number(at % 4 === 0 && word !== 0), 0);
   const reads = await whileRunning(roomy, flows, flows * rounds, async () => {
     const top = await topFlows(roomy.maps, {}, 'packets', flows * 2);
     for (const flow of top) {
@@ -98,10 +101,9 @@ test('topFlows and countFlows: while known flows count, totals grow and end at w
       assert.ok(flow.packets <= rounds + 2 && flow.bytes <= (rounds + 2) * IP_SIZE, 'none is counted twice');
       packetsOf.set(key, flow.packets);
     }
-    const census = await countFlows(roomy.maps, 600_000);
-    // One that met two CPUs, since the kernel moved the sender, has a record on each.
-    const live = census.byService[1] ?? 0;
-    assert.ok(live >= packetsOf.size && live <= 2 * packetsOf.size, `a flow that gets packets is live: ${live}`);
+    const live = (await countFlows(roomy.maps, 600_000)).byService[1] ?? 0;
+    // One that met two CPUs, since the kernel moved the sender, has a record on each, counted or just being written.
+    assert.ok(live >= packetsOf.size && live <= records(), `a flow that gets packets is live: ${live}`);
   });
   t.diagnostic(`${reads} reads`);
   assert.ok(reads > 3);
