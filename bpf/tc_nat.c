@@ -72,15 +72,10 @@ static __always_inline int give_back(struct __sk_buff *skb, const struct packet 
 				     struct nat_connection *nat, __u32 ticks)
 {
 	struct nat_end from, to;
-	__s32 growth = nat_growth(nat, pkt);
+	__s32 limit = nat_reply_limit(skb, pkt, nat);
 
-	/* Back out of the interface it came in by as long as it was it fits. */
-	if (nat->service && pkt->size > NAT_SMALL && (growth || nat->interface != skb->ifindex)) {
-		__s32 mtu = nat_mtu(skb, nat->interface);
-
-		if (mtu && nat_size(skb, pkt) > mtu - growth)
-			return nat_too_big(skb, pkt, nat->service, mtu - growth);
-	}
+	if (limit)
+		return nat_too_big(skb, pkt, nat->service, limit);
 	nat_follow(nat, NAT_REPLY, pkt);
 	nat_tally(nat, NAT_REPLY, skb, pkt, ticks);
 	nat_count(nat->service, NAT_OUTCOME_RETURNED);

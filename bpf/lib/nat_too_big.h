@@ -19,6 +19,20 @@ static __always_inline __s32 nat_mtu(struct __sk_buff *skb, __u32 interface)
 	return mtu;
 }
 
+/* What a reply that does not fit the way to its client may be long, IP bytes as it comes; 0: it fits. */
+static __always_inline __s32 nat_reply_limit(struct __sk_buff *skb, const struct packet *pkt,
+					     const struct nat_connection *nat)
+{
+	__s32 growth = nat_growth(nat, pkt);
+
+	/* As long as it was, it fits where it came in. */
+	if (pkt->size <= NAT_SMALL || !nat->service || (!growth && nat->interface == skb->ifindex))
+		return 0;
+	__s32 mtu = nat_mtu(skb, nat->interface);
+
+	return mtu && nat_size(skb, pkt) > mtu - growth ? mtu - growth : 0;
+}
+
 /*
  * What the checksum field of the transport holds if the NIC is to finish it, as it is in what GRO has merged;
  * else NOT_PENDING. Which it is the kernel does not say: the field of one packet alone is taken for what a
