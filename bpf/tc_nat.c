@@ -54,7 +54,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
 	__s32 limit = to->mtu - nat_growth(nat, pkt);
 
-	if (nat_size(skb, pkt) > limit)
+	if (pkt->size > NAT_SMALL && nat_size(skb, pkt) > limit)
 		return nat_too_big(skb, pkt, nat->service, limit);
 	note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);

@@ -6,9 +6,8 @@
 #include "nat_send.h"
 #include "too_big.h"
 
-/* Every way has room for it: no interface is asked about less. IP bytes; RFC 8200, 5, less what an IPv6
- * header is longer. */
-#define NAT_SMALL 1260
+/* Every way has room for it, so none is asked: IPv6's least less what its headers are longer. IP bytes. */
+#define NAT_SMALL (IPV6_MTU_MIN - 28)
 
 /* MTU of an interface; 0: there is none. */
 static __always_inline __s32 nat_mtu(struct __sk_buff *skb, __u32 interface)
