@@ -22,8 +22,8 @@ import { type NatPath, openNatPath, skbContext, TC } from '../support/nat-path.j
 import { pinTo } from '../support/packet-run.js';
 import { checksum, icmpFrame, packet } from '../support/packets.js';
 
-/** The client's side, and its IP bytes at most. */
-const OUT = 'nx-client';
+/** The client's side, an interface of this run alone, and its IP bytes at most. */
+const OUT = `nx-${process.pid}`;
 const MTU = 1400;
 /** Of the way to backends. */
 const BACKEND_MTU = 1450;
