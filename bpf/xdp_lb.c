@@ -49,7 +49,7 @@ __noinline int balance_errand(struct xdp_md *ctx)
 		return finish(reason, service->number, 0);
 	if (flags_of(service) & SERVICE_NAT) {
 		if (pkt->fragment)
-			first_fragment_of_nat(pkt, service);
+			fragment_leave(pkt, service);
 		return leave_to_nat(ctx, pkt, service->number);
 	}
 	flow_locate(&place, flow_hash(pkt));

@@ -49,8 +49,8 @@ static __always_inline void first_fragment(const struct packet *pkt, const struc
 	fragment_remember(pkt, FRAGMENT_PAIR, service, choice->number, false);
 }
 
-/* The same for tc_nat, whose services choose no backend here. */
-static __always_inline void first_fragment_of_nat(const struct packet *pkt, const struct service *service)
+/* A first fragment that is left to tc_nat: so are those of its datagram. */
+static __always_inline void fragment_leave(const struct packet *pkt, const struct service *service)
 {
 	fragment_remember(pkt, FRAGMENT_DATAGRAM, service, 0, false);
 	fragment_remember(pkt, FRAGMENT_PAIR, service, 0, false);
@@ -89,8 +89,7 @@ static __always_inline int later_fragment(struct errand *errand)
 		*service = known->service;
 		choice = choose_number(service, known->backend);
 	}
-	/* tc_nat's have no backend here: it remembers where they go. */
-	if (!choice.to && !(known && flags_of(service) & SERVICE_NAT)) {
+	if (!choice.to && !(flags_of(service) & SERVICE_NAT)) {
 		early = true;
 		choice = choose_early(pkt, service);
 	}
