@@ -47,7 +47,7 @@ export interface DifferResult {
 export const DELIBERATE = {
   hops: 'requests and replies of services do not pass the kernel’s routing: a balancer is no hop (docs/nat.md, "Known limits"). In nftables’ world they start with one more.',
   router:
-    'an error by a router behind the node comes to the client from that router, so that traceroute shows the way (RFC 5508, REQ-5 does not ask for more); nftables makes it one of the VIP’s.',
+    'an error by a router behind the node comes to the client from that router, so that traceroute shows the way (docs/nat.md); nftables makes it one of the VIP’s.',
   echo: 'an echo request to a VIP becomes its own answer and keeps DF, ID and options; the kernel makes a new packet.',
   quotedSum:
     'nftables leaves TCP’s checksum in a quote as it is when the quote has it but not the whole TCP header; Fairlead restores it.',
