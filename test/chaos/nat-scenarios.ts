@@ -126,8 +126,12 @@ const lost: Scenario = {
   async run(stage) {
     const { lab, checker, scale } = stage;
     const router = [`--net=${namespacePath(lab.topology.router)}`, 'ip', 'link', 'set'];
+    const long = checker.report().open;
     for (const { name } of lab.topology.backends.slice(0, times(scale, 8))) {
       const others = (): number => checker.report().open - (checker.report().byBackend[name] ?? 0);
+      // What begins before anybody knows that the backend is gone may be sent there: none is to.
+      await checker.keep(long, 0);
+      await checker.until('all have a backend', ({ byBackend }) => !byBackend['?'], 10_000);
       assert.ok((checker.report().byBackend[name] ?? 0) > 0 && others() > 0);
       checker.excuse([name]);
       await run('nsenter', [...router, name, 'down']);
@@ -139,6 +143,7 @@ const lost: Scenario = {
       await checker.restart(name);
       await checker.leave([]);
       await setState(stage, [name], 'active');
+      await checker.keep(long, 6);
       await checker.until(`connections come to ${name} again`, ({ byBackend }) => (byBackend[name] ?? 0) > 0, 20_000);
     }
   },

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames from stdin to an interface, and what comes in on it to stdout; each behind its length as 4 bytes in network order.
-// Argument: the interface.
+// Frames from stdin to an interface, and what comes in on it to stdout; each behind its length as 4 bytes in
+// network order. Argument: the interface.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
@@ -84,7 +84,8 @@ int main(int argc, char **argv)
 			write_all(frame, count);
 		}
 		if (ready[0].revents) {
-			if (!read_all(&size, 4) || ntohl(size) > sizeof(frame) || !read_all(frame, ntohl(size)))
+			if (!read_all(&size, 4) || ntohl(size) > sizeof(frame) ||
+			    !read_all(frame, ntohl(size)))
 				return 0;
 			if (send(wire, frame, ntohl(size), 0) < 0)
 				die("send");
