@@ -110,7 +110,8 @@ const flood: Scenario = {
     await pause(1_000);
     const after = await remembered(stage);
     const gone = [...before].filter(([client, packets]) => (after.get(client) ?? 0) < packets);
-    assert.ok(before.size > 0 && sent > FLOOD_RATE && checker.report().records > records);
+    // More than the node's address has ports: however slow the machine is, the flood asks for more than there is.
+    assert.ok(before.size > 0 && sent > 65_536 && checker.report().records > records);
     assert.deepEqual(gone, [], 'all lasting connections are there');
     assert.ok(
       dropped.some(({ packets }) => packets > 0),
