@@ -59,8 +59,23 @@ static __always_inline bool nat_read_quote(struct __sk_buff *skb, struct nat_quo
 	}
 	__be16 *ports = start + (quote->ports & 0xff);
 
-	if ((void *)ports + QUOTE_MIN > end ||
-	    (back->to.protocol != IPPROTO_TCP && back->to.protocol != IPPROTO_UDP))
+	if ((void *)ports + QUOTE_MIN > end)
+		return false;
+	if (is_icmp(back)) {
+		__u8 type = *(__u8 *)ports;
+		bool v6 = quote->family == FAMILY_IPV6;
+
+		/* As nat_parse_echo: what answers a request comes from port 0. */
+		if (type == (v6 ? ICMPV6_ECHO : ICMP_ECHO))
+			back->to.port = ports[ICMP_ECHO_ID / 2];
+		else if (type == (v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY))
+			back->from_port = ports[ICMP_ECHO_ID / 2];
+		else
+			return false;
+		quote->check = quote->ports + ICMP_CHECK;
+		return true;
+	}
+	if (back->to.protocol != IPPROTO_TCP && back->to.protocol != IPPROTO_UDP)
 		return false;
 	back->from_port = ports[1];
 	back->to.port = ports[0];
@@ -84,7 +99,7 @@ static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct 
 	__u16 old_ports = fold_once(back->from_port + back->to.port),
 	      new_ports = fold_once(from->port + to->port);
 
-	if ((void *)(icmp + 1) > end || (void *)(ports + 2) > end || (void *)(check + 1) > end)
+	if ((void *)(icmp + 1) > end || (void *)(ports + QUOTE_MIN / 2) > end || (void *)(check + 1) > end)
 		return false;
 	/* What changes within ICMP's own checksum: all of it but an IPv4 header, whose sum stays the same. */
 	__u16 sum = icmp->checksum;
@@ -94,7 +109,10 @@ static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct 
 		sum = checksum_change(sum, old, new);
 	if (quote->check) {
 		__u16 before = *check;
-		__u16 after = checksum_change(checksum_change(before, old, new), old_ports, new_ports);
+		__u16 after = checksum_change(before, old_ports, new_ports);
+
+		if (back->to.protocol != IPPROTO_ICMP) /* whose sum covers no addresses */
+			after = checksum_change(after, old, new);
 
 		if (back->to.protocol == IPPROTO_UDP && !after)
 			after = 0xffff;
@@ -102,8 +120,12 @@ static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct 
 		*check = after;
 	}
 	icmp->checksum = sum;
-	ports[0] = to->port;
-	ports[1] = from->port;
+	if (is_icmp(back)) {
+		ports[ICMP_ECHO_ID / 2] = from->port | to->port; /* one of them is 0 */
+	} else {
+		ports[0] = to->port;
+		ports[1] = from->port;
+	}
 	if (quote->family == FAMILY_IPV4) {
 		struct iphdr *ip = start + (quote->ip & 0x7f);
 

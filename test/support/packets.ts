@@ -130,7 +130,7 @@ export function ipFrame(
 }
 
 /** The sum RFC 8200, 8.1 puts in front of a transport's, as `checksum` starts from it. */
-function pseudoSum(from: string, to: string, protocol: number, size: number): number {
+export function pseudoSum(from: string, to: string, protocol: number, size: number): number {
   const rest = Buffer.alloc(8);
   rest.writeUInt32BE(size, 0);
   rest.writeUInt32BE(protocol, 4);
