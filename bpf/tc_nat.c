@@ -15,6 +15,7 @@
 #include "lib/service.h"
 #include "lib/ring.h"
 #include "lib/nat_egress.h"
+#include "lib/nat_forget.h"
 #include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
@@ -179,6 +180,13 @@ SEC("tc")
 int nat_start(struct __sk_buff *skb)
 {
 	return nat_sweep_start();
+}
+
+/* Run by BPF_PROG_TEST_RUN when services or backends are gone: how many connections ended, or NAT_NONE. */
+SEC("tc")
+int nat_forget(struct __sk_buff *skb)
+{
+	return nat_forget_all();
 }
 
 /* Run by BPF_PROG_TEST_RUN: the clock of nat_connection.seen and begun. */

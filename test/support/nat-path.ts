@@ -37,6 +37,7 @@ export interface NatPath extends PacketPath {
     ring: number,
     pool: number,
     poolOther?: number,
+    mss?: number,
   ): void;
   /** What tc_nat makes of a frame that came in by lo. */
   run(frame: Uint8Array): NativeRun;
@@ -59,7 +60,7 @@ export async function openNatPath(
 ): Promise<NatPath> {
   const path = await openPacketPath(config);
   const { object, tables } = await loadNat(
-    { connections, timeouts: { ...TIMEOUTS, ...timeouts }, egress: [], prefix: NAT64 },
+    { connections, timeouts: { ...TIMEOUTS, ...timeouts }, egress: [], tc: 'auto', prefix: NAT64 },
     { ...TEST_CONFIG, ...config },
     path.maps,
     {},
@@ -83,8 +84,8 @@ export async function openNatPath(
       }
       next += 65536 * addresses.length;
     },
-    nat(number, address, port, protocol, ring, pool, poolOther = 0) {
-      writeNatService(tables, number, { address: addressField(address), pool, poolOther });
+    nat(number, address, port, protocol, ring, pool, poolOther = 0, mss = 0) {
+      writeNatService(tables, number, { address: addressField(address), pool, mss, poolOther, gone: 0 });
       path.service(number, address, port, protocol, ring, number * 16, ServiceFlag.NAT);
     },
     run: (frame) => program?.run(frame, null) ?? fail(),
