@@ -51,7 +51,6 @@ function dataplaneConfig(config: Config, snapshot: Snapshot, warn: (line: string
       connections: config.nat.connections,
       timeouts: config.nat.timeouts,
       prefix: parseAddress(config.nat.prefix).bytes.subarray(0, 12),
-      tc: config.nat.tc,
       egress: [...new Set(config.nat.egress.map((each) => each.interface))],
     },
   };

@@ -78,7 +78,6 @@ export const configKeys = {
     },
     () => '64:ff9b::',
   ),
-  'nat.tc': oneOf('auto', 'tcx', 'clsact'),
   'nat.egress': egressList,
   // Seconds without a packet after which a connection ends.
   'nat.tcpNew': range(1, 3600, 60),

@@ -17,7 +17,6 @@ export interface Config {
     readonly source: string | null; // of `snat: auto`
     readonly source6: string | null;
     readonly prefix: string; // of 96 bits: of IPv6 addresses that stand for IPv4 clients where sources stay
-    readonly tc: ConfigValues['nat.tc'];
     readonly egress: ConfigValues['nat.egress'];
     /** Seconds without a packet after which a connection ends, by its state. */
     readonly timeouts: Readonly<
@@ -125,7 +124,6 @@ function assemble(values: ConfigValues): Config {
       source: values['nat.source'] ?? values['tunnel.source'],
       source6: values['nat.source6'] ?? values['tunnel.source6'],
       prefix: values['nat.prefix'],
-      tc: values['nat.tc'],
       egress: values['nat.egress'],
       timeouts: {
         tcpNew: values['nat.tcpNew'],

@@ -12,7 +12,7 @@ import { findOlder } from './older.js';
 import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
-import { dropFilters } from './tc.js';
+import { dropFilters, type TcChoice } from './tc.js';
 
 export type XdpMode = 'native' | 'generic';
 
@@ -20,6 +20,8 @@ export type XdpMode = 'native' | 'generic';
 export interface InterfaceConfig {
   readonly name: string;
   readonly xdp: XdpMode | 'auto';
+  /** How programs beside XDP are attached. Default: auto. */
+  readonly tc?: TcChoice;
 }
 
 export interface DataplaneConfig extends ProgramConfig {

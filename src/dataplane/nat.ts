@@ -10,7 +10,7 @@ import { Config, MapShape, NatAbi, NatLimit, NatPool, NatService, NatState } fro
 import { type NativeMap, type NativeObject, native } from './native.js';
 import { pinOver, pinRoot } from './pins.js';
 import { objectPath, type ProgramConfig, setConstants } from './program.js';
-import { placeProgram, type TcChoice, type TcMode } from './tc.js';
+import { placeProgram, type TcMode } from './tc.js';
 
 /** Seconds without a packet after which a connection ends, by its state. */
 export interface NatTimeouts {
@@ -30,8 +30,6 @@ export interface NatConfig {
   readonly prefix: Uint8Array;
   /** Interfaces by which private sources leave. */
   readonly egress: readonly string[];
-  /** How the programs are attached. */
-  readonly tc: TcChoice;
 }
 
 export type NatMapName = keyof typeof MapShape;
@@ -208,7 +206,8 @@ export async function openNat(
     const programs: NatProgram[] = [];
     for (const { name, direction, of, pin: pinName } of hooks) {
       const pin = join(root, 'links', pinName.replaceAll('.', ':'));
-      const mode = await placeProgram(of, { interface: name, direction, root, pin }, config.tc, swaps, open);
+      const { tc = 'auto' } = program.interfaces.find((each) => each.name === name) ?? {};
+      const mode = await placeProgram(of, { interface: name, direction, root, pin }, tc, swaps, open);
       programs.push({ interface: name, program: of.name, mode, tag: of.tag });
     }
     swaps.done();

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { isNative, isSame, type Swaps } from './attach.js';
+import { type Holder, isNative, isSame, type Swaps } from './attach.js';
 import { type NativeProgram, native } from './native.js';
 import { pinOver } from './pins.js';
 
@@ -83,10 +83,13 @@ export async function placeProgram(
     );
     return 'tcx';
   }
-  await placeFilter(program, place, index, swaps);
-  if (existsSync(place.pin)) dropTcLink(place.pin);
+  await placeFilter(program, place, swaps);
+  if (existsSync(place.pin)) dropLink(place.pin);
   return 'clsact';
 }
+
+/** What the kernel says when it has no tcx. */
+export const isNoTcx = (error: unknown): boolean => isNative(error) && error.code === 'EINVAL';
 
 /** False: the kernel has no tcx, and it may be something else. */
 async function placeLink(
@@ -109,43 +112,51 @@ async function placeLink(
     pinOver(pin, link);
     return true;
   } catch (error) {
-    if (wanted === 'auto' && isNative(error) && error.code === 'EINVAL') return false;
+    if (wanted === 'auto' && isNoTcx(error)) return false;
     throw error;
   }
 }
 
-async function placeFilter(
-  program: NativeProgram,
-  { interface: name, direction, root }: TcPlace,
-  index: number,
-  swaps: Swaps,
-): Promise<void> {
+async function placeFilter(program: NativeProgram, place: TcPlace, swaps: Swaps): Promise<void> {
+  const filter = openFilter(program, place);
+  if (filter.adopted && !isSame(filter, program)) await swaps.swap(filter, program, place.interface);
+}
+
+/** A program in clsact. */
+export interface Filter extends Holder {
+  /** It was there; false: it has been made, with the program. */
+  readonly adopted: boolean;
+  /** Takes off one that has been made. */
+  undo(): void;
+}
+
+/** Our filter at this place, made where there is none. Throws 'invalid' without the interface, 'conflict' when another's program is there, and the addon's error. */
+export function openFilter(program: NativeProgram, place: Pick<TcPlace, 'interface' | 'direction' | 'root'>): Filter {
+  const { interface: name, direction, root } = place;
   const handle = HANDLES[program.name] ?? 0;
+  const index = native.interfaceIndex(name);
   if (index === 0)
     throw new FairleadError('invalid', `attach ${program.name} to "${name}": no such interface in this namespace`);
-  const note = `${direction}-${index}-${program.name}-${name.replaceAll('.', ':')}`;
-  mkdirSync(join(root, 'filters', note), { recursive: true });
+  const path = join(root, 'filters', `${direction}-${index}-${program.name}-${name.replaceAll('.', ':')}`);
+  mkdirSync(path, { recursive: true });
   const old = ownFilter(index, direction, program.name);
-  if (old === null) {
-    if (native.attachClsact(program, index, direction, handle, false))
-      mkdirSync(qdiscNote(root, index), { recursive: true });
-    return;
-  }
-  old.close();
-  const holder = {
-    program: (): NativeProgram => {
+  old?.close();
+  if (old === null && native.attachClsact(program, index, direction, handle, false))
+    mkdirSync(qdiscNote(root, index), { recursive: true });
+  return {
+    adopted: old !== null,
+    program() {
       const now = native.clsactProgram(index, direction, handle);
       if (now === null) throw new FairleadError('conflict', `swap the program of "${name}": somebody has taken it off`);
       return now;
     },
-    update: async (next: NativeProgram): Promise<void> =>
-      void native.attachClsact(next, index, direction, handle, true),
+    update: async (next) => void native.attachClsact(next, index, direction, handle, true),
+    undo: () => void (old ?? dropFilters(root, (note) => note.path === path)),
   };
-  if (!isSame(holder, program)) await swaps.swap(holder, program, name);
 }
 
 /** Takes a link off its interface, and its pin away. */
-export function dropTcLink(pin: string): void {
+export function dropLink(pin: string): void {
   const link = native.openLink(pin);
   if (link.interfaceIndex !== 0) link.detach();
   link.close();

@@ -60,7 +60,7 @@ export async function openNatPath(
 ): Promise<NatPath> {
   const path = await openPacketPath(config);
   const { object, tables } = await loadNat(
-    { connections, timeouts: { ...TIMEOUTS, ...timeouts }, egress: [], tc: 'auto', prefix: NAT64 },
+    { connections, timeouts: { ...TIMEOUTS, ...timeouts }, egress: [], prefix: NAT64 },
     { ...TEST_CONFIG, ...config },
     path.maps,
     {},
