@@ -157,7 +157,7 @@ export const ServiceBody = Type.Object(
     ),
     mss: Type.Optional(
       Type.Union([Type.Enum(['auto']), Type.Integer({ minimum: MSS_MIN, maximum: MSS_MAX })], {
-        description: `"auto" or ${MSS_MIN} to ${MSS_MAX} bytes: with forwarding nat, what a SYN asks for at most`,
+        description: `"auto" or ${MSS_MIN} to ${MSS_MAX} bytes`,
       }),
     ),
   },

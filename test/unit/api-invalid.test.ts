@@ -157,6 +157,26 @@ const bad: Case[] = [
     { ...wwwService, snat: 'auto' },
     { '/snat': 'is for forwarding nat, the service has "ipip"' },
   ],
+  ...(
+    [
+      ['too small', 535, { '/mss': 'got the number 535; wanted "auto" or 536 to 65495 bytes' }],
+      ['too large', 65496, { '/mss': 'got the number 65496; wanted "auto" or 536 to 65495 bytes' }],
+      ['a word', 'some', { '/mss': 'got "some"; wanted "auto" or 536 to 65495 bytes' }],
+      ['null', null, { '/mss': 'got null; wanted "auto" or 536 to 65495 bytes' }],
+    ] as const
+  ).map(([what, mss, fields]): Case => [`an MSS: ${what}`, www, { ...wwwService, forwarding: 'nat', mss }, fields]),
+  [
+    'an MSS, without NAT',
+    www,
+    { ...wwwService, mss: 'auto' },
+    { '/mss': 'is for forwarding nat, the service has "ipip"' },
+  ],
+  [
+    'an MSS of datagrams',
+    www,
+    { ...wwwService, protocol: 'udp', forwarding: 'nat', mss: 1400 },
+    { '/mss': 'is for protocol tcp' },
+  ],
   [
     'what NAT has not',
     www,

@@ -101,4 +101,8 @@ test('cli: put sends what becomes of sources', async () => {
     await run(`${put} --snat ${text}`);
     assert.deepEqual(sent(), { ...document, snat });
   }
+  for (const mss of ['auto', 1400]) {
+    await run(`${put} --mss ${mss}`);
+    assert.deepEqual(sent(), { ...document, mss });
+  }
 });
