@@ -37,7 +37,7 @@ interface Node extends NatPath {
   /** A SYN, and what the connection's source port is. */
   begin(port: number, clientPort: number): number;
   /** What tc_nat makes of the answer to it. */
-  answer(from: string, sourcePort: number): number;
+  answer(from: string, sourcePort: number, port?: number): number;
   store: ReturnType<typeof openMemoryStore>;
 }
 
@@ -85,9 +85,9 @@ async function open(t: TestContext): Promise<Node> {
       assert.equal(run.retval, TC.REDIRECT);
       return path.connections().find((each) => each.clientPort === clientPort)?.sourcePort ?? assert.fail();
     },
-    answer: (from, sourcePort) =>
+    answer: (from, sourcePort, port = 80) =>
       path.run(
-        packet({ protocol: 'tcp', from, to: SOURCE, fromPort: 80, toPort: sourcePort, flags: TCP.SYN | TCP.ACK }),
+        packet({ protocol: 'tcp', from, to: SOURCE, fromPort: port, toPort: sourcePort, flags: TCP.SYN | TCP.ACK }),
       ).retval >>> 0,
   };
 }
@@ -115,7 +115,7 @@ test('nat: the connections of a deleted service end at once, and give their port
     [20_001],
   );
   assert.equal(node.answer('10.9.0.21', first), TC.UNSPEC, 'it is nobody’s any more');
-  assert.equal(node.answer('10.9.0.21', other), TC.REDIRECT, 'the other goes on');
+  assert.equal(node.answer('10.9.0.21', other, 81), TC.REDIRECT, 'the other goes on');
   await until('its port is free', () => portsLeft(node) === all - 1);
 });
 
