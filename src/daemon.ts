@@ -93,7 +93,11 @@ async function startNode(
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
-  for (const warning of dataplane.warnings) log.warn(warning);
+  let warned = 0;
+  const warn = (): void => {
+    for (; warned < dataplane.warnings.length; warned++) log.warn(dataplane.warnings[warned]);
+  };
+  warn();
   for (const { name, mode, tag, start } of dataplane.interfaces) {
     log.info({ interface: name, mode, tag }, `program ${start}`);
   }
@@ -110,6 +114,7 @@ async function startNode(
     const { error } = reconciler.state();
     if (error !== null && error !== lastError) log.error(error);
     lastError = error;
+    warn(); // of NAT, which comes when a service wants it
   });
   onClose(startNatWatch(openNatWatch(dataplane.nat, () => natServices(reconciler.state()), events)));
   const missing = ([4, 6] as const).filter((family) =>

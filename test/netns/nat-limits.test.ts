@@ -168,5 +168,6 @@ test('nat limits: a table of another size than the configuration wants stays, an
   assert.equal(nat?.capacity, ROOM);
   const wanted = /^nat\.connections: 2048 wanted, the table there is has room for 1024: .*fairlead detach$/;
   assert.equal(warnings.filter((each) => wanted.test(each)).length, 1, warnings.join('\n'));
+  assert.match(lab.serve().output(), /nat\.connections: 2048 wanted/, 'the log says so, too');
   await get();
 });

@@ -197,15 +197,25 @@ test('tc: detach takes our filter off, and nothing of others; the qdisc goes whe
   assert.match(await qdiscs(), /clsact/, 'ours, but of use to others');
 });
 
-test("tc: another's program in our place is refused by name, and stays", async () => {
+test("tc: another's program in our place, and an ingress qdisc, are refused by name, and stay", async () => {
   const pinned = ['bpf', 'da', 'pinned', `${lab.directory}/bpf/nb_next`];
   const place = ['dev', 'eth0', 'ingress', 'pref', '250', 'handle', '0xfa1'];
   await inBalancer('tc', 'filter', 'add', ...place, ...pinned);
   writeFileSync(lab.config, config.replace('xdp: native', 'xdp: native, tc: clsact'));
+  await refused(/attach tc_nat as a filter of clsact: its place has the program \W+nb_next\W+, which is not ours/);
+  assert.deepEqual(await filters(), ['250 0xfa1 nb_next']);
+  await inBalancer('tc', 'qdisc', 'del', 'dev', 'eth0', 'clsact');
+  await inBalancer('tc', 'qdisc', 'add', 'dev', 'eth0', 'ingress');
+  await refused(
+    /attach program \W+tc_nat\W+ to \W+eth0\W+: EEXIST, there is an ingress qdisc, want clsact in its place/,
+  );
+  assert.match(await qdiscs(), /ingress/);
+});
+
+/** Starts the daemon, which says this and does not get ready. */
+async function refused(sentence: RegExp): Promise<void> {
   const starting = assert.rejects(lab.start());
-  const refusal = /attach tc_nat as a filter of clsact: its place has the program \W+next\W+, which is not ours/;
-  await until('it is refused', () => refusal.test(lab.serve().output()));
+  await until('it is refused', () => sentence.test(lab.serve().output()));
   await stop();
   await starting;
-  assert.deepEqual(await filters(), ['250 0xfa1 nb_next']);
-});
+}
