@@ -15,6 +15,7 @@
 #include "lib/service.h"
 #include "lib/ring.h"
 #include "lib/nat_egress.h"
+#include "lib/nat_forget.h"
 #include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
@@ -30,18 +31,6 @@ struct nat_anchor {
 };
 const struct nat_anchor nat_anchor __attribute__((used)) = {};
 
-/* Where requests come from is where replies go: the router may have been replaced by another. */
-static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
-{
-	struct ethhdr *eth = (void *)(long)skb->data;
-
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
-		return;
-	nat->interface = skb->ifindex;
-	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
-}
-
 /* A request to its backend. */
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *pkt,
 				   struct nat_connection *nat, const struct service *service, bool begins,
@@ -56,7 +45,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 
 	if (pkt->size > NAT_SMALL && nat_size(skb, pkt) > limit)
 		return nat_too_big(skb, pkt, nat->service, limit);
-	note_router(nat, skb);
+	nat_note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);
 	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
 	nat_count_request(nat, to, skb, service->counters_start, service->pool, begins);
@@ -185,6 +174,13 @@ SEC("tc")
 int nat_start(struct __sk_buff *skb)
 {
 	return nat_sweep_start();
+}
+
+/* Run by BPF_PROG_TEST_RUN when services or backends are gone: how many connections ended, or NAT_NONE. */
+SEC("tc")
+int nat_forget(struct __sk_buff *skb)
+{
+	return nat_forget_all();
 }
 
 /* Run by BPF_PROG_TEST_RUN: the clock of nat_connection.seen and begun. */

@@ -14,9 +14,13 @@ import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
+import type { EventLog } from './model/events.js';
 import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
+import { openEventLog } from './observability/event-log.js';
 import { openMetrics } from './observability/metrics.js';
+import { natServices } from './observability/nat-view.js';
+import { openNatWatch, startNatWatch } from './observability/nat-watch.js';
 import { nodeFacts } from './observability/node.js';
 import { type Logger, openLog, stopped } from './process.js';
 
@@ -79,11 +83,21 @@ function onceStarted(started: () => NodeView | null): NodeView {
 type OnClose = (close: () => void | Promise<void>) => void;
 
 /** Opens the packet path and keeps it equal to the store. */
-async function startNode(config: Config, store: Store, log: Logger, onClose: OnClose): Promise<NodeView> {
+async function startNode(
+  config: Config,
+  store: Store,
+  log: Logger,
+  onClose: OnClose,
+  events: EventLog,
+): Promise<NodeView> {
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
-  for (const warning of dataplane.warnings) log.warn(warning);
+  let warned = 0;
+  const warn = (): void => {
+    for (; warned < dataplane.warnings.length; warned++) log.warn(dataplane.warnings[warned]);
+  };
+  warn();
   for (const { name, mode, tag, start } of dataplane.interfaces) {
     log.info({ interface: name, mode, tag }, `program ${start}`);
   }
@@ -100,7 +114,9 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
     const { error } = reconciler.state();
     if (error !== null && error !== lastError) log.error(error);
     lastError = error;
+    warn(); // of NAT, which comes when a service wants it
   });
+  onClose(startNatWatch(openNatWatch(dataplane.nat, () => natServices(reconciler.state()), events)));
   const missing = ([4, 6] as const).filter((family) =>
     settings[family === 4 ? 'tunnelSource' : 'tunnelSource6'].every((byte) => byte === 0),
   );
@@ -116,6 +132,7 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
 export async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
+  const events = openEventLog();
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
@@ -124,7 +141,7 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const app = buildApi({ store, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);
-    node = await startNode(config, store, log, onClose);
+    node = await startNode(config, store, log, onClose, events);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {

@@ -99,4 +99,16 @@ static __always_inline __s32 nat_size(struct __sk_buff *skb, const struct packet
 	return pkt->l4_offset + header + skb->gso_size;
 }
 
+/* Where requests come from is where replies go: the router may have been replaced by another. */
+static __always_inline void nat_note_router(struct nat_connection *nat, struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return;
+	nat->interface = skb->ifindex;
+	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
+}
+
 #endif

@@ -9,6 +9,7 @@
 #include "nat_connect.h"
 #define SUM_CONTEXT struct __sk_buff
 #define SUM_LOAD_BYTES bpf_skb_load_bytes
+#include "nat_mss.h"
 #include "sum_bytes.h"
 
 #define DF_FROM 1260 /* IP bytes from which on a translated IPv4 packet has DF set (RFC 7915, 5.1) */
@@ -218,6 +219,8 @@ static __always_inline bool nat_ready(struct __sk_buff *skb, const struct packet
 				      const struct nat_connection *nat, const struct nat_end *from,
 				      const struct nat_end *to)
 {
+	if (pkt->tcp_flags & TCP_SYN && !nat_clamp(skb, pkt, nat))
+		return false;
 	if (nat->client_family != nat->backend_family)
 		return nat_translate(skb, pkt, from, to);
 	return nat_rewrite(skb, pkt, from, to);

@@ -81,8 +81,11 @@ function work(program: NativeProgram): string {
   return [program.name, program.tag, ...lines.sort()].join(' ');
 }
 
+/** What a program is attached by: a link, or a filter. */
+export type Holder = Pick<NativeLink, 'program' | 'update'>;
+
 /** Whether the link's program does what `program` would, on the same maps: then it need not be replaced. */
-export function isSame(link: NativeLink, program: NativeProgram): boolean {
+export function isSame(link: Holder, program: NativeProgram): boolean {
   const old = link.program();
   try {
     return work(old) === work(program);
@@ -97,13 +100,13 @@ export interface Swaps {
    * Puts the program where another of its name is, unless somebody was faster: then, and when the kernel refuses, the places taken before get
    * their old programs back, and it rejects.
    */
-  swap(link: NativeLink, program: NativeProgram, name: string): Promise<void>;
+  swap(link: Holder, program: NativeProgram, name: string): Promise<void>;
   done(): void;
 }
 
 /** None yet. `done` ends them when all went well. */
 export function openSwaps(): Swaps {
-  const swapped: { readonly pin: NativeLink; readonly old: NativeProgram; readonly now: NativeProgram }[] = [];
+  const swapped: { readonly pin: Holder; readonly old: NativeProgram; readonly now: NativeProgram }[] = [];
   const done = (): void => {
     for (const { old } of swapped.splice(0)) old.close();
   };

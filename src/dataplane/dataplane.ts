@@ -12,6 +12,7 @@ import { findOlder } from './older.js';
 import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
+import { dropFilters, type TcChoice } from './tc.js';
 
 export type XdpMode = 'native' | 'generic';
 
@@ -19,6 +20,8 @@ export type XdpMode = 'native' | 'generic';
 export interface InterfaceConfig {
   readonly name: string;
   readonly xdp: XdpMode | 'auto';
+  /** How programs beside XDP are attached. Default: auto. */
+  readonly tc?: TcChoice;
 }
 
 export interface DataplaneConfig extends ProgramConfig {
@@ -148,7 +151,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       warnings,
       setFeatures: async (features) => {
         const wanted = (features & ServiceFlag.NAT) !== 0 || config.nat.egress.length > 0;
-        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open);
+        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open, warnings);
         await swapFeatures(features);
         return nat;
       },
@@ -222,6 +225,7 @@ export function detachAll(bpffs: string): string[] {
         link.close();
         removed.push(`program taken off: ${pin.replace(/^\d+-(native|generic)-/, '').replaceAll(':', '.')}`);
       }
+      removed.push(...dropFilters(part).map((name) => `program taken off: ${name}`));
       removed.push(`tables dropped: ${readdirSync(join(part, 'maps')).join(', ')}`);
     }
   }

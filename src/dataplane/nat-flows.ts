@@ -46,8 +46,14 @@ const stateOf = (word: number): number => (word >>> STATE_SHIFT) & 0xff;
 const lives = (state: number): boolean => state > NatState.FREE && state < NatState.GONE;
 const pair = (low = 0, high = 0): number => low + high * 2 ** 32;
 
-/** Ticks from `then` to `now`, low halves; 0 for a packet that came after `now` was read. */
-export const ticksSince = (now: number, then: number): number => Math.max(0, (now - then) | 0);
+/** Ticks a packet may have come after `now` was read, as SWEEP_AHEAD of nat_sweep.h. */
+const AHEAD = 2 ** 16;
+
+/** Ticks from `then` to `now`, low halves: less than 2^32, which is 198 days at HZ=250; 0 for a packet that came after `now` was read. */
+export function ticksSince(now: number, then: number): number {
+  const ticks = (now - then) >>> 0;
+  return ticks >= 2 ** 32 - AHEAD ? 0 : ticks;
+}
 
 /** Connections that have ever been one: those behind it are empty. */
 const usedOf = ({ counts, room }: NatTables): number => Math.min(room, counts[NatCounts.field.used.offset >> 2] ?? 0);

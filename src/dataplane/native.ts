@@ -144,6 +144,24 @@ export interface NativeAddon {
     direction: 'ingress' | 'egress',
   ): Promise<NativeLink>;
   /**
+   * The same as a filter of clsact with this handle, which stays when all handles here are closed; with `replace` in the place of the one that is
+   * there, at once. True when there was no clsact qdisc and it has been made. Throws EEXIST where another filter has the handle, or an
+   * ingress qdisc the place.
+   */
+  attachClsact(
+    program: NativeProgram,
+    interfaceIndex: number,
+    direction: 'ingress' | 'egress',
+    handle: number,
+    replace: boolean,
+  ): boolean;
+  /** The program of the filter with this handle; null without one, and without the interface. */
+  clsactProgram(interfaceIndex: number, direction: 'ingress' | 'egress', handle: number): NativeProgram | null;
+  /** Takes that filter off, and nothing else. */
+  detachClsact(interfaceIndex: number, direction: 'ingress' | 'egress', handle: number): void;
+  /** Removes the clsact qdisc unless it has a filter, of whomever: whether it did. */
+  removeClsact(interfaceIndex: number): boolean;
+  /**
    * Tells what changes in this thread's network namespace, at most once per turn of the event loop and 512 messages at a time.
    * `neighbours` is in the order of the events. On OVERRUN events were lost, and all must be asked anew: from the call on nothing is missing.
    * The watch does not keep the process alive.

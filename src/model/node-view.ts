@@ -101,7 +101,12 @@ export interface DropCount {
 export interface NatStatus {
   readonly capacity: number;
   readonly entries: number; // those just ended included
-  readonly programs: readonly { readonly interface: string; readonly program: string; readonly tag: string }[];
+  readonly programs: readonly {
+    readonly interface: string;
+    readonly program: string;
+    readonly mode: 'tcx' | 'clsact';
+    readonly tag: string;
+  }[];
 }
 
 export interface NodeStatus {

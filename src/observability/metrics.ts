@@ -212,8 +212,8 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
       'The programs on each interface; always 1.',
       [
         ...status.interfaces.map(({ name, program, mode, tag }) => ({ program, interface: name, mode, tag })),
-        ...(status.nat?.programs ?? []).map(({ interface: name, program, tag }) => ({
-          ...{ program, interface: name, mode: 'tc', tag },
+        ...(status.nat?.programs ?? []).map(({ interface: name, program, mode, tag }) => ({
+          ...{ program, interface: name, mode, tag },
         })),
       ].map((labels) => ({ labels, value: 1 })),
     ),

@@ -37,6 +37,7 @@ export interface NatPath extends PacketPath {
     ring: number,
     pool: number,
     poolOther?: number,
+    mss?: number,
   ): void;
   /** What tc_nat makes of a frame that came in by lo, or as the context (see skbContext) says. */
   run(frame: Uint8Array, context?: Uint8Array): NativeRun;
@@ -83,8 +84,8 @@ export async function openNatPath(
       }
       next += 65536 * addresses.length;
     },
-    nat(number, address, port, protocol, ring, pool, poolOther = 0) {
-      writeNatService(tables, number, { address: addressField(address), pool, poolOther });
+    nat(number, address, port, protocol, ring, pool, poolOther = 0, mss = 0) {
+      writeNatService(tables, number, { address: addressField(address), pool, mss, poolOther, gone: 0 });
       path.service(number, address, port, protocol, ring, number * 16, ServiceFlag.NAT);
     },
     run: (frame, context) => program?.run(frame, context ?? null) ?? fail(),

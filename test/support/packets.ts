@@ -17,6 +17,7 @@ export interface PacketSpec {
   readonly unsummed?: boolean; // UDP without a checksum
   readonly data?: Uint8Array; // the payload itself, instead of `payload`
   readonly df?: boolean; // default true
+  readonly tcpOptions?: Uint8Array; // whole words
 }
 
 const ETHERNET = Buffer.from('020000000001020000000002', 'hex');
@@ -32,12 +33,14 @@ export function checksum(data: Uint8Array, start = 0): number {
 
 function transport(spec: PacketSpec): Buffer {
   const payload = Buffer.from(spec.data ?? Buffer.alloc(spec.payload ?? 0, 0x5a));
-  const header = Buffer.alloc(spec.protocol === 'tcp' ? 20 : 8);
+  const options = spec.tcpOptions ?? new Uint8Array();
+  const header = Buffer.alloc(spec.protocol === 'tcp' ? 20 + options.length : 8);
   header.writeUInt16BE(spec.fromPort, 0);
   header.writeUInt16BE(spec.toPort, 2);
   if (spec.protocol === 'tcp') {
     header.writeUInt32BE(1000, 4);
-    header.writeUInt8(5 << 4, 12);
+    header.writeUInt8((5 + options.length / 4) << 4, 12);
+    header.set(options, 20);
     header.writeUInt8(spec.flags ?? TCP.ACK, 13);
     header.writeUInt16BE(65535, 14);
   } else {

@@ -81,7 +81,7 @@ nat:
   prefix: fd00:64::/96
   egress:
     - { from: [10.1.0.0/16, 10.2.0.0/16], interface: eth1, to: [192.0.2.9] }
-    - { from: ['fd00:1::/32'], interface: eth1, to: ['2001:db8::9'] }
+    - { from: ['fd00:1::/32'], interface: eth1, to: ['2001:db8::9'], mss: 1220 }
   tcpNew: 1
   tcpEstablished: 2
   tcpClosing: 3
@@ -104,7 +104,7 @@ bpffs: /srv/bpf
       ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2', prefix: 'fd00:64::' },
       egress: [
         { from: ['10.1.0.0/16', '10.2.0.0/16'], interface: 'eth1', to: ['192.0.2.9'] },
-        { from: ['fd00:1::/32'], interface: 'eth1', to: ['2001:db8::9'] },
+        { from: ['fd00:1::/32'], interface: 'eth1', to: ['2001:db8::9'], mss: 1220 },
       ],
       timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
     },
@@ -125,6 +125,13 @@ test('config: what leaves with which address: mistakes are named', () => {
     ['[{ from: [10.0.0.0/8], interface: eth0, to: ["fd00::1"] }]', /from and to are of two families/],
     ['[{ from: [10.0.0.0/8], interface: "a b", to: [192.0.2.1] }]', /interface: got "a b"/],
     ['[{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1], via: 1 }]', /unknown key/],
+    ...['535', '65496', '"1400"', '1400.5', 'none'].map(
+      (mss) =>
+        [
+          `[{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1], mss: ${mss} }]`,
+          /egress\[0\]\.mss: got .*, wanted "auto" or 536 to 65495 bytes/,
+        ] as const,
+    ),
   ] as const)
     assert.match(bad(egress).join(' '), wanted, egress);
 });
@@ -151,8 +158,8 @@ interfaces:
   - { name: eth/1 }
   - eth2
   - { nam: eth3 }
-  - { name: eth0 }
-  - { name: eth0 }
+  - { name: eth0, tc: tcx }
+  - { name: eth0, tc: ingress }
 store:
   type: file
   path: state.json
@@ -172,8 +179,9 @@ flows.mode: all
     '4:13: interfaces[1].name: got "eth/1", wanted the name of an interface, as eth0',
     '5:5: interfaces[2]: got "eth2", wanted { name: eth0, xdp: auto }',
     '6:5: interfaces[3].name: got nothing, wanted the name of an interface, as eth0',
-    '6:7: interfaces[3].nam: unknown key; known: name, xdp',
+    '6:7: interfaces[3].nam: unknown key; known: name, xdp, tc',
     '8:13: interfaces[5].name: "eth0" is in the list already',
+    '8:23: interfaces[5].tc: got "ingress", wanted auto, tcx or clsact',
     '11:9: store.path: got "state.json", wanted an absolute path',
     '13:11: api.socket: got "run/x.sock", wanted an absolute path of at most 107 bytes',
     '14:11: api.listen: got "0.0.0.0:80", wanted a loopback ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"; another address needs tls, which this version has not',
