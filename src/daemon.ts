@@ -14,10 +14,13 @@ import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
+import type { EventLog } from './model/events.js';
 import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
+import { openEventLog } from './observability/event-log.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
+import { tellNode } from './observability/tell.js';
 import { type Logger, openLog, stopped } from './process.js';
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
@@ -69,6 +72,8 @@ function onceStarted(started: () => NodeView | null): NodeView {
     pool: async (name) => node().pool(name),
     flows: async (query) => node().flows(query),
     drops: async () => node().drops(),
+    effect: async (before, next) => node().effect(before, next),
+    topology: async (query) => node().topology(query),
     applied: async (revision, timeoutMs) => node().applied(revision, timeoutMs),
     metrics: async () => node().metrics(),
     admit: (next) => node().admit(next),
@@ -79,13 +84,30 @@ function onceStarted(started: () => NodeView | null): NodeView {
 type OnClose = (close: () => void | Promise<void>) => void;
 
 /** Opens the packet path and keeps it equal to the store. */
-async function startNode(config: Config, store: Store, log: Logger, onClose: OnClose): Promise<NodeView> {
+async function startNode(
+  config: Config,
+  store: Store,
+  events: EventLog,
+  log: Logger,
+  onClose: OnClose,
+): Promise<NodeView> {
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
-  for (const warning of dataplane.warnings) log.warn(warning);
+  for (const warning of dataplane.warnings) {
+    log.warn(warning);
+    events.emit({ type: 'node.warning', severity: 'warning', object: null, message: warning });
+  }
   for (const { name, mode, tag, start } of dataplane.interfaces) {
     log.info({ interface: name, mode, tag }, `program ${start}`);
+    const message = `interface "${name}": program ${tag} ${start}, ${mode} XDP`;
+    events.emit({
+      type: 'interface.attached',
+      severity: 'info',
+      object: null,
+      message,
+      data: { interface: name, mode, tag, start },
+    });
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
@@ -106,7 +128,8 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
   );
   const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
   const facts = nodeFacts(identity, dataplane, reconciler, store);
-  return { ...facts, metrics: openMetrics(facts) };
+  onClose(tellNode(events, store, reconciler, facts));
+  return { ...facts, metrics: openMetrics(facts, events) };
 }
 
 /**
@@ -116,15 +139,23 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
 export async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
+  const events = openEventLog();
+  events.emit({
+    type: 'node.started',
+    severity: 'info',
+    object: null,
+    message: `fairlead ${version} on node "${config.node}" begins`,
+    data: { node: config.node, version },
+  });
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const { store, close } = await openShared(config.store, log);
+  const { store, close } = await openShared(config.store, log, events);
   onClose(close);
-  const app = buildApi({ store, node: onceStarted(() => node) });
+  const app = buildApi({ store, events, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);
-    node = await startNode(config, store, log, onClose);
+    node = await startNode(config, store, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Effect } from './effect.js';
 import type { Snapshot } from './objects.js';
+import type { Topology, TopologyQuery } from './topology.js';
 
 /** How far a drain is, as this node's flow table has it. */
 export interface DrainStatus {
@@ -153,6 +155,9 @@ export interface NodeView {
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Prometheus text and its content type. */
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** What would come of the store going from `before` to `next`: rows and live flows that would move. Changes nothing. */
+  effect(before: Snapshot, next: Snapshot): Promise<Effect>;
+  topology(query: TopologyQuery): Promise<Topology>;
   /** Throws 'full' (naming the field) when the kernel's tables have no room for these objects beside what they hold; called inside Store.update. */
   admit(next: Snapshot): void;
 }

@@ -15,12 +15,13 @@ const STATES: readonly FlowView['state'][] = Object.entries(FlowState)
   .sort((a, b) => a[1] - b[1])
   .map(([name]) => name.toLowerCase() as FlowView['state']);
 
-interface Names {
+export interface Names {
   readonly services: ReadonlyMap<number, Service>;
   readonly backends: ReadonlyMap<number, string>;
 }
 
-function namesOf({ snapshot, numbering }: Applied): Names {
+/** Objects by the numbers that flow records have. */
+export function namesOf({ snapshot, numbering }: Applied): Names {
   const services = new Map<number, Service>();
   for (const { value } of snapshot.services.values()) {
     const numbers = numbering.services.get(serviceKeyId(value));

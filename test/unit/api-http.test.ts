@@ -140,7 +140,10 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
     '/api/v1/pools/{pool}/backends/{name}': one,
     '/api/v1/pools/{pool}/backends/{name}/drain': ['post'],
     '/api/v1/pools/{pool}/backends/{name}/undrain': ['post'],
+    '/api/v1/configuration': ['get', 'put'],
     '/api/v1/agent-key': ['get'],
+    '/api/v1/events': ['get'],
+    '/api/v1/topology': ['get'],
     '/api/v1/flows': ['get'],
     '/api/v1/drops': ['get'],
     '/api/v1/status': ['get'],
@@ -159,7 +162,13 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
       false,
     ],
   );
-  assert.deepEqual(put.parameters.map(({ name }: { name: string }) => name).sort(), ['dryRun', 'name', 'wait']);
+  assert.deepEqual(put.parameters.map(({ name }: { name: string }) => name).sort(), [
+    'dryRun',
+    'if-match',
+    'if-none-match',
+    'name',
+    'wait',
+  ]);
   assert.ok(put.responses.default.content['application/problem+json'].schema.properties.errors);
   const docs = await call('GET', '/docs/');
   assert.equal(docs.statusCode, 200);
