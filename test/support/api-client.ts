@@ -75,6 +75,14 @@ export async function callOperation(ask: Ask, operation: Operation, given: Argum
   return reply;
 }
 
+const validators = new WeakMap<object, ReturnType<typeof Compile>>();
+
+function validatorOf(schema: object): ReturnType<typeof Compile> {
+  const known = validators.get(schema) ?? Compile(schema);
+  validators.set(schema, known);
+  return known;
+}
+
 /** Throws unless the document has this answer. */
 export function assertAnswer({ id, answers }: Operation, { status, body }: Reply): void {
   const schema = answers.get(String(status)) ?? (answers.has(String(status)) ? null : answers.get('default'));
@@ -83,7 +91,7 @@ export function assertAnswer({ id, answers }: Operation, { status, body }: Reply
     if (body !== null && typeof body !== 'string') throw new Error(`${id}: ${status} with a body`);
     return;
   }
-  const compiled = Compile(schema);
+  const compiled = validatorOf(schema);
   if (compiled.Check(body)) return;
   const wrong = compiled.Errors(body).map(({ instancePath, message }) => `${instancePath}: ${message}`);
   throw new Error(`${id}: ${status} is not as documented: ${wrong.slice(0, 5).join('; ')}: ${JSON.stringify(body)}`);

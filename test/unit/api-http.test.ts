@@ -48,6 +48,22 @@ test('api: a body that is not JSON is 400 and says where', async (t) => {
   }
 });
 
+test('api: a body that is nested very deeply is 400, however deep', async (t) => {
+  const { call } = setup(t);
+  for (const depth of [100, 10_000, 1_000_000])
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":[', ']}'],
+    ] as const) {
+      const whole = await call('PUT', '/api/v1/pools/web', open.repeat(depth) + close.repeat(depth), json);
+      assertProblem(whole, 400, 'invalid', ['']);
+      assert.match(whole.json().detail, /nested deeper than 64 levels/);
+      const half = await call('PATCH', '/api/v1/pools/web', open.repeat(depth), json);
+      assertProblem(half, 400, 'invalid', ['']);
+      assert.match(half.json().detail, depth === 100 ? /the end of the text/ : /wanted at most 1000 levels/);
+    }
+});
+
 test('api: a body that would poison prototypes has unknown fields', async (t) => {
   const { call } = setup(t);
   const poison = '{"__proto__": {"name": "x"}, "constructor": {"prototype": {"x": 1}}}';
