@@ -29,8 +29,10 @@ function readAll<T extends { readonly name: string }>(kind: Kind<T>, list: unkno
     const { name } = draft as { readonly name?: string };
     read.fields.push(...fields.map((field) => ({ ...field, pointer: `${path}/${at}${field.pointer}` })));
     if (name === undefined) continue;
-    if (read.names.has(name))
+    if (read.names.has(name)) {
       read.fields.push({ pointer: `${path}/${at}/name`, detail: `${kind.noun} "${name}" is in the list already` });
+      continue;
+    }
     read.names.add(name);
     read.at.set(name, at);
     if (fields.length > 0) continue;
