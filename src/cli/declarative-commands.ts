@@ -96,7 +96,7 @@ export function diffLines(session: Session, { changes, effect }: Changed): reado
     [
       `${rows.moved} of ${rows.total} rows${share(rows.moved, rows.total)}`,
       `${flows.moved} of ${flows.live} live flows${share(flows.moved, flows.live)}`,
-      ...(flows.onMovedRows > 0 ? [`about ${flows.onMovedRows} more while no record of them is lost stay`] : []),
+      ...(flows.onMovedRows > 0 ? [`about ${flows.onMovedRows} more would stay while their records are kept`] : []),
     ].join(', ');
   const pools = (effect?.pools ?? []).filter(({ rows, flows }) => rows.moved > 0 || flows.moved > 0);
   return [

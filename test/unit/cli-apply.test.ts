@@ -138,7 +138,7 @@ test('cli diff: shows the changes and the share that would move, changes nothing
     ],
   });
   const moves =
-    '84 of 251 rows (33.5%), 120 of 1000 live flows (12.0%), about 213 more while no record of them is lost stay';
+    '84 of 251 rows (33.5%), 120 of 1000 live flows (12.0%), about 213 more would stay while their records are kept';
   const ended = await run(['diff', '-f', '-'], both);
   assert.deepEqual(ended, {
     ...{ code: 0, err: '' },
