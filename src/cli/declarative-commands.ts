@@ -4,7 +4,7 @@ import type { Effect, ObjectChange } from '../model/effect.js';
 import { FairleadError } from '../model/errors.js';
 import { withExamples } from './help.js';
 import type { Io } from './io.js';
-import { readManifest } from './manifest.js';
+import { readManifest, titleOf } from './manifest.js';
 import { openSession, type Session } from './session.js';
 import { paint } from './table.js';
 import { formatShare } from './units.js';
@@ -66,7 +66,9 @@ async function put(io: Io, session: Session, { file, keep, ...options }: FileOpt
   } catch (error) {
     if (!(error instanceof FairleadError) || error.fields.length === 0) throw error;
     const fields = error.fields.map(manifest.locate);
-    throw new FairleadError(error.code, `${file.join(', ')}: nothing was changed`, fields, { cause: error });
+    throw new FairleadError(error.code, `${file.map(titleOf).join(', ')}: nothing was changed`, fields, {
+      cause: error,
+    });
   }
 }
 

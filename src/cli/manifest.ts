@@ -31,7 +31,7 @@ export async function readManifest(io: Io, files: readonly string[]): Promise<Ma
   const found: Record<List, Entry[]> = { services: [], pools: [] };
   let isMeant = false;
   for (const file of files) {
-    const where = file === '-' ? 'standard input' : file;
+    const where = titleOf(file);
     for (const text of readYamlDocuments(await io.read(file))) {
       const [problem] = text.problems;
       if (problem) throw refused(`${where}:${problem.line}:${problem.column}: ${problem.detail}`);
@@ -40,13 +40,18 @@ export async function readManifest(io: Io, files: readonly string[]): Promise<Ma
   }
   const isEmpty = found.services.length + found.pools.length === 0;
   if (isEmpty && !isMeant)
-    throw refused(`${files.join(', ')}: no object in it; to delete everything, write "services: []" and "pools: []"`);
+    throw refused(
+      `${files.map(titleOf).join(', ')}: no object in it; to delete everything, write "services: []" and "pools: []"`,
+    );
   return {
     services: found.services.map(({ body }) => body),
     pools: found.pools.map(({ body }) => body),
     locate: (field) => locate(field, found),
   };
 }
+
+/** What a file is called in a sentence. */
+export const titleOf = (file: string): string => (file === '-' ? 'standard input' : file);
 
 interface Part {
   readonly where: string;

@@ -18,6 +18,8 @@ export interface OpenApi {
   readonly store: Store;
   readonly node: NodeDouble;
   readonly events: EventLog;
+  /** Ends it before the test does. */
+  close(): Promise<void>;
   ask(method: string, path: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<Reply>;
 }
 
@@ -28,10 +30,11 @@ export async function openApi(t: TestContext, events: EventLog = openEventLog())
   const store = openMemoryStore();
   const node = nodeDouble();
   const app = buildApi({ store, node, events });
+  const close = () => app.close();
   t.after(async () => {
-    await app.close();
+    await close();
     rmSync(directory, { recursive: true });
   });
   await listenApi(app, { socket, listen: null });
-  return { socket, store, node, events, ask: (...args) => ask(socket, ...args) };
+  return { socket, store, node, events, close, ask: (...args) => ask(socket, ...args) };
 }

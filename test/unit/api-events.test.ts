@@ -186,7 +186,7 @@ test('events api: who reads too slowly costs nothing here, and is told what was 
 });
 
 test('events api: a stream that was left is let go, and so are those of a daemon that ends', async (t) => {
-  const { socket, events } = await openApi(t);
+  const { socket, events, close } = await openApi(t);
   const sources = await Promise.all(Array.from({ length: 100 }, () => openEvents(socket)));
   const full = await openEvents(socket);
   assert.equal(full.status, 503);
@@ -196,7 +196,11 @@ test('events api: a stream that was left is let go, and so are those of a daemon
     source.close();
     return source.status === 200;
   });
-  events.emit(event('t.t'));
+  const open = await openEvents(socket);
+  assert.equal(open.status, 200);
+  const begun = performance.now();
+  await close();
+  assert.ok(performance.now() - begun < 5000, 'an open stream does not hold up the end');
   const stream = eventStream(events, 0, () => true);
   stream.destroy();
   await once(stream, 'close');
