@@ -5,7 +5,7 @@ export type Severity = 'info' | 'warning' | 'error';
 
 /** What is told by the part it happens in. */
 export interface NewEvent {
-  /** A noun and what became of it, as 'backend.down', 'nat.port_exhausted'. Closed set: docs/operations.md lists them. */
+  /** A noun and what became of it, as 'backend.down', 'nat.port_exhausted'. Closed set: docs/api.md lists them. */
   readonly type: string;
   readonly severity: Severity;
   /** Path of the object under /api/v1, as '/pools/web/backends/b1'; null: the node itself. */

@@ -18,7 +18,7 @@ export function tellNode(events: EventLog, store: Store, reconciler: Reconciler,
   let known = store.read();
   let revision = -1;
   let error: string | null = null;
-  let reached = new Map<string, boolean>();
+  let reached: Reached | null = null;
   let drained = new Set<string>();
   let closed = false;
 
@@ -44,7 +44,8 @@ export function tellNode(events: EventLog, store: Store, reconciler: Reconciler,
     }
     error = state.error;
     revision = state.revision;
-    reached = tellHops(events, state.snapshot, state.hops, reached);
+    tellHops(events, state, reached);
+    reached = state;
   });
 
   async function lookAtDrains(): Promise<void> {
@@ -84,37 +85,33 @@ export function tellNode(events: EventLog, store: Store, reconciler: Reconciler,
   };
 }
 
-/** Tells backends whose next hop was found or lost; answers which there are. At first only those without one are told. */
-export function tellHops(
-  events: EventLog,
-  { pools, ...rest }: Snapshot,
-  hops: NextHops,
-  before: ReadonlyMap<string, boolean>,
-): Map<string, boolean> {
-  const now = new Map<string, boolean>();
-  const onLink = onLinkPools({ pools, ...rest });
-  for (const [pool, { value }] of pools) {
+/** Backends and the next hops of their addresses. */
+export interface Reached {
+  readonly snapshot: Snapshot;
+  readonly hops: NextHops;
+}
+
+/**
+ * Tells backends whose next hop was found or lost since `before`; of addresses that were not looked for then, null included, only those without one.
+ * Runs over every backend in each round: nothing is made for those of which there is nothing to tell.
+ */
+export function tellHops(events: EventLog, { snapshot, hops }: Reached, before: Reached | null): void {
+  const onLink = onLinkPools(snapshot);
+  const wasOnLink = before ? onLinkPools(before.snapshot) : onLink;
+  for (const [pool, { value }] of snapshot.pools) {
     for (const { name, address } of value.backends) {
-      const object = pathOf(pool, name);
       const is = isReachable(hops.get(address), onLink.has(pool));
-      now.set(object, is);
-      if (is === (before.get(object) ?? true)) continue;
+      const was = before?.hops.has(address) ? isReachable(before.hops.get(address), wasOnLink.has(pool)) : true;
+      if (is === was) continue;
       const title = `backend "${name}" of pool "${pool}"`;
-      if (is)
-        events.emit({
-          type: 'backend.reachable',
-          severity: 'info',
-          object,
-          message: `${title}: ${address} has a next hop`,
-        });
-      else
-        events.emit({
-          type: 'backend.unreachable',
-          severity: 'warning',
-          object,
-          message: `${title}: ${address} has no next hop; it takes no new flow`,
-        });
+      events.emit({
+        type: is ? 'backend.reachable' : 'backend.unreachable',
+        severity: is ? 'info' : 'warning',
+        object: pathOf(pool, name),
+        message: is
+          ? `${title}: ${address} has a next hop`
+          : `${title}: ${address} has no next hop; it takes no new flow`,
+      });
     }
   }
-  return now;
 }

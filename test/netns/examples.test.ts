@@ -128,6 +128,16 @@ test('examples: the configuration of README.md is one', () => {
   assert.equal(loadConfig({ path, env: {}, flags: {} }).tunnel.source, '192.0.2.1');
 });
 
+test('examples: the file of docs/cli.md is one that can be applied', async () => {
+  await reset();
+  const lines = readFileSync(`${root}docs/cli.md`, 'utf8').split('\n');
+  const from = lines.indexOf('    kind: Pool');
+  const text = lines.slice(from, from + lines.slice(from).indexOf('')).map((line) => line.slice(4));
+  writeFileSync('docs.yaml', text.join('\n'));
+  const { code, err } = await execute('fairlead apply -f docs.yaml --wait');
+  assert.deepEqual([code, err], [0, '']);
+});
+
 /** The examples of a command and of those below it. */
 async function examplesOf(command: Command, path: readonly string[] = []): Promise<string[]> {
   const { out } = await cli([...path, '--help']);

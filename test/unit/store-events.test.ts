@@ -69,10 +69,12 @@ test('events: a backend without a next hop is told once, and once when it has on
     ['10.0.0.1', hop],
     ['10.0.0.2', null],
   ]);
-  let known = tellHops(events, snapshot, with1, new Map());
-  known = tellHops(events, snapshot, with1, known);
-  known = tellHops(events, snapshot, new Map([...with1, ['10.0.0.2', hop]]), known);
-  tellHops(events, snapshot, with1, known);
+  const one = { snapshot, hops: with1 };
+  const both = { snapshot, hops: new Map([...with1, ['10.0.0.2', hop]]) };
+  tellHops(events, one, null);
+  tellHops(events, one, one);
+  tellHops(events, both, one);
+  tellHops(events, one, both);
   assert.deepEqual(
     events.since(0).events.map(({ type, object }) => `${type} ${object}`),
     ['unreachable', 'reachable', 'unreachable'].map((what) => `backend.${what} /pools/web/backends/b2`),
