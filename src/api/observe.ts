@@ -4,7 +4,8 @@ import { parseAddress } from '../model/address.js';
 import { type TSchema, Type } from '../model/check.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import { DropAnswer, FlowAnswer, StatusAnswer, TopologyAnswer, VersionAnswer } from './answers.js';
-import { describe } from './describe.js';
+import { describe, pageOf } from './describe.js';
+import { cursorOf, keyIn, notACursor, sendPage } from './page.js';
 import { FlowsQuery, NoQuery, TopologyParameters } from './query.js';
 import type { Api } from './write.js';
 
@@ -23,11 +24,18 @@ export function observeRoutes(app: FastifyInstance, { node }: Api): void {
         operation: 'listFlows',
         tag: 'node',
         query: FlowsQuery,
-        answer: items(FlowAnswer),
+        answer: pageOf(FlowAnswer),
       }),
     },
-    async ({ query: { client, ...query } }) => {
-      return { items: await node.flows(client === undefined ? query : { ...query, client: canonical(client) }) };
+    async (request, reply) => {
+      const { client, cursor, ...query } = request.query;
+      const [value, place] = cursor === undefined ? [] : keyIn(cursor);
+      if (cursor !== undefined && (typeof value !== 'number' || typeof place !== 'number')) throw notACursor();
+      const { items, last } = await node.flows(
+        client === undefined ? query : { ...query, client: canonical(client) },
+        cursor === undefined ? null : { value: Number(value), place: Number(place) },
+      );
+      return sendPage(request, reply, { items, nextCursor: last && cursorOf([last.value, last.place]) });
     },
   );
   app.get<{ Querystring: TopologyParameters }>(

@@ -20,12 +20,12 @@ export function page<T>(objects: ReadonlyMap<string, T>, query: ListQuery): Page
 
 /** One page of what is ordered by these keys already. The cursor is the key of its last item, which may be gone by then. */
 export function pageFrom<T>(ordered: readonly T[], { limit, cursor }: ListQuery, keyOf: (item: T) => Key): Page<T> {
-  const after = cursor === undefined ? null : decode(cursor);
+  const after = cursor === undefined ? null : keyIn(cursor);
   const first = after === null ? 0 : ordered.findIndex((item) => isBehind(keyOf(item), after));
   const items = first < 0 ? [] : ordered.slice(first, first + limit);
   const last = items.at(-1);
   const isEnd = last === undefined || first + items.length === ordered.length;
-  return { items, nextCursor: isEnd ? null : Buffer.from(JSON.stringify(keyOf(last))).toString('base64url') };
+  return { items, nextCursor: isEnd ? null : cursorOf(keyOf(last)) };
 }
 
 /** The page as it is answered, with the address of the next one in Link (RFC 8288). */
@@ -48,7 +48,11 @@ function isBehind(key: Key, after: Key): boolean {
   return false;
 }
 
-function decode(cursor: string): Key {
+/** A key as a cursor. */
+export const cursorOf = (key: Key): string => Buffer.from(JSON.stringify(key)).toString('base64url');
+
+/** The key in a cursor; throws 'invalid' when it is none. */
+export function keyIn(cursor: string): Key {
   let key: unknown;
   try {
     key = JSON.parse(Buffer.from(cursor, 'base64url').toString());
@@ -56,9 +60,9 @@ function decode(cursor: string): Key {
     throw notACursor();
   }
   const isKey = Array.isArray(key) && key.length > 0 && key.every((part) => ['string', 'number'].includes(typeof part));
-  if (!isKey || Buffer.from(JSON.stringify(key)).toString('base64url') !== cursor) throw notACursor();
+  if (!isKey || cursorOf(key as Key) !== cursor) throw notACursor();
   return key as Key;
 }
 
-const notACursor = (): FairleadError =>
+export const notACursor = (): FairleadError =>
   new FairleadError('invalid', 'query parameter "cursor": not a cursor; use nextCursor of the page before');

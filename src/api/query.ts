@@ -58,6 +58,7 @@ export const FlowsQuery = Type.Object(
     client: Type.Optional(Type.String({ description: 'an address, without port' })),
     sort: Type.Enum(['bytes', 'packets', 'age'], { default: 'bytes' }),
     limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+    cursor: Type.Optional(Type.String({ description: 'nextCursor of the page before; exact with sort=age' })),
   },
   closed,
 );

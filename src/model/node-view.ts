@@ -85,6 +85,12 @@ export interface FlowView {
   };
 }
 
+/** Where the last flow of a page stands; null: there are no more behind it. */
+export interface FlowPage {
+  readonly items: readonly FlowView[];
+  readonly last: { readonly value: number; readonly place: number } | null;
+}
+
 export interface FlowQuery {
   readonly service?: string;
   readonly backend?: string;
@@ -149,7 +155,8 @@ export interface NodeView {
   /** Null while the node has not applied an object of this name. */
   service(name: string): Promise<ServiceStatus | null>;
   pool(name: string): Promise<PoolStatus | null>;
-  flows(query: FlowQuery): Promise<readonly FlowView[]>;
+  /** Behind `after`, the `last` of the page before. A flow whose value changes meanwhile may be in two pages or in none; with sort 'age' none does. */
+  flows(query: FlowQuery, after?: FlowPage['last']): Promise<FlowPage>;
   drops(): Promise<readonly DropCount[]>;
   /** Resolves when the kernel holds at least this store revision; rejects (code 'unavailable') at the deadline or when it cannot be applied. */
   applied(revision: number, timeoutMs: number): Promise<void>;

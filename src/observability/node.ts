@@ -288,7 +288,7 @@ export function nodeFacts(
       interfaces
         .flatMap(({ slot }) => readOutcomes(maps, slot).filter((_, reason) => LOOKED_UP.includes(reason)))
         .reduce((total, packets) => total + packets, 0),
-    flows: (query) => queryFlows(maps, dataplane.nat(), reconciler.state(), query),
+    flows: (query, after) => queryFlows(maps, dataplane.nat(), reconciler.state(), query, after),
     effect: async (before, next) => effectOf(maps, reconciler.state(), await census(), before, next),
     topology: topologyOf(maps, dataplane.nat, reconciler.state, {
       allTraffic: () => readAllTraffic(maps),

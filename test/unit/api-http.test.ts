@@ -107,7 +107,7 @@ test('api: flows take their query, with the client in canonical form', async (t)
     handshakeNs: null,
   } as const;
   node.known.flows = [flow];
-  assert.deepEqual((await call('GET', '/api/v1/flows')).json(), { items: [flow] });
+  assert.deepEqual((await call('GET', '/api/v1/flows')).json(), { items: [flow], nextCursor: null });
   assert.deepEqual(node.asked.flows, { sort: 'bytes', limit: 100 });
   await call('GET', '/api/v1/flows?service=www&backend=b1&client=2001:DB8::0:1&sort=age&limit=5');
   assert.deepEqual(node.asked.flows, { service: 'www', backend: 'b1', client: '2001:db8::1', sort: 'age', limit: 5 });

@@ -46,7 +46,7 @@ export function nodeDouble(): NodeDouble {
     pool: async (name) => node.known.pools.get(name) ?? null,
     async flows(query) {
       node.asked.flows = query;
-      return node.known.flows;
+      return { items: node.known.flows, last: null };
     },
     drops: async () => [{ service: null, reason: 'malformed', packets: 3 }],
     async applied(revision) {
