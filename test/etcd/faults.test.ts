@@ -56,6 +56,7 @@ test('etcd store: its faults are events: away and back, a document that is not i
   const told = () => events.since(0).events.map(({ type, severity }) => `${type} ${severity}`);
   const has = (event: string) => () => told().includes(event);
   assert.deepEqual(told(), ['store.relisted info', 'store.connected info']);
+  await store.update(() => [putPool('a', 1)]);
   await etcd.client().commit([], [{ key: '/fairlead/v1/pools/bad', value: '{' }]);
   await until('it is skipped', has('document.skipped warning'));
   assert.equal(events.since(2).events[0]?.data?.key, 'pools/bad');
