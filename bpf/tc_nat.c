@@ -18,6 +18,7 @@
 #include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
+#include "lib/nat_too_big.h"
 #include "lib/nat_translate.h"
 
 struct nat_anchor {
@@ -51,15 +52,17 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 
 	if (!to)
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
-	if (!nat_fits(skb, pkt, to->mtu, nat))
-		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);
+	__s32 limit = to->mtu - nat_growth(nat, pkt);
+
+	if (pkt->size > NAT_SMALL && nat_size(skb, pkt) > limit)
+		return nat_too_big(skb, pkt, nat->service, limit);
 	note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);
 	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
 	nat_count_request(nat, to, skb, service->counters_start, service->pool, begins);
 	nat_count(nat->service, NAT_OUTCOME_FORWARDED);
 	nat_ends(nat, NAT_REQUEST, pkt, &from, &end);
-	if (!nat_ready(skb, pkt, nat, NAT_REQUEST, &from, &end))
+	if (!nat_ready(skb, pkt, nat, &from, &end))
 		return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
 	return nat_to_backend(skb, to);
 }
@@ -69,12 +72,15 @@ static __always_inline int give_back(struct __sk_buff *skb, const struct packet 
 				     struct nat_connection *nat, __u32 ticks)
 {
 	struct nat_end from, to;
+	__s32 limit = nat_reply_limit(skb, pkt, nat);
 
+	if (limit)
+		return nat_too_big(skb, pkt, nat->service, limit);
 	nat_follow(nat, NAT_REPLY, pkt);
 	nat_tally(nat, NAT_REPLY, skb, pkt, ticks);
 	nat_count(nat->service, NAT_OUTCOME_RETURNED);
 	nat_ends(nat, NAT_REPLY, pkt, &from, &to);
-	if (!nat_ready(skb, pkt, nat, NAT_REPLY, &from, &to))
+	if (!nat_ready(skb, pkt, nat, &from, &to))
 		return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
 	return nat_to_client(skb, nat);
 }

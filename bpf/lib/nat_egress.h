@@ -57,7 +57,7 @@ __noinline int nat_leave(struct __sk_buff *skb)
 			return TC_ACT_UNSPEC;
 		/* What cannot be translated must not leave with a private source. */
 		if (reason != REASON_FORWARDED ||
-		    (pkt.to.protocol == IPPROTO_TCP && !(pkt.tcp_flags & TCP_SYN)))
+		    (pkt.to.protocol == IPPROTO_TCP && (pkt.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN))
 			return nat_drop(EGRESS, NAT_OUTCOME_UNKNOWN);
 		if (!budget_take(&flow_budgets, EGRESS, ticks, flow_budget_per_window))
 			return nat_drop(EGRESS, NAT_OUTCOME_BUDGET);

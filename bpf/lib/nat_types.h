@@ -124,9 +124,10 @@ enum nat_outcome {
 	NAT_OUTCOME_BUDGET,	/* DROP: the service's new-flow budget is used up */
 	NAT_OUTCOME_UNKNOWN,	/* DROP: to a VIP, of no connection, and begins none */
 	NAT_OUTCOME_NO_BACKEND, /* DROP: no backend of the pool can take it */
-	NAT_OUTCOME_TOO_BIG,	/* DROP: would not fit the way to the backend */
-	NAT_OUTCOME_MALFORMED,	/* DROP: to a VIP, with lengths that contradict each other */
-	/* DROP: between families: options, fragments, UDP without a checksum, or no pool for the source. */
+	NAT_OUTCOME_TOO_BIG, /* DROP: would not fit its way; the sender was told what would, if it could be */
+	NAT_OUTCOME_MALFORMED, /* DROP: to a VIP, with lengths that contradict each other */
+	/* DROP: between families: options, fragments of UDP without a checksum, errors without a counterpart,
+	 * or no pool for the source. */
 	NAT_OUTCOME_UNTRANSLATABLE,
 	NAT_OUTCOME_ERROR, /* an ICMP error about a connection, on its way */
 	NAT_OUTCOME_COUNT,
