@@ -22,6 +22,7 @@ import { openMetrics } from './observability/metrics.js';
 import { natServices } from './observability/nat-view.js';
 import { openNatWatch, startNatWatch } from './observability/nat-watch.js';
 import { nodeFacts } from './observability/node.js';
+import { tellNode } from './observability/tell.js';
 import { type Logger, openLog, stopped } from './process.js';
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
@@ -71,8 +72,10 @@ function onceStarted(started: () => NodeView | null): NodeView {
     status: async () => node().status(),
     service: async (name) => node().service(name),
     pool: async (name) => node().pool(name),
-    flows: async (query) => node().flows(query),
+    flows: async (query, after) => node().flows(query, after),
     drops: async () => node().drops(),
+    effect: async (before, next) => node().effect(before, next),
+    topology: async (query) => node().topology(query),
     applied: async (revision, timeoutMs) => node().applied(revision, timeoutMs),
     metrics: async () => node().metrics(),
     admit: (next) => node().admit(next),
@@ -86,20 +89,32 @@ type OnClose = (close: () => void | Promise<void>) => void;
 async function startNode(
   config: Config,
   store: Store,
+  events: EventLog,
   log: Logger,
   onClose: OnClose,
-  events: EventLog,
 ): Promise<NodeView> {
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
   let warned = 0;
+  const tell = (message: string): void => {
+    log.warn(message);
+    events.emit({ type: 'node.warning', severity: 'warning', object: null, message });
+  };
   const warn = (): void => {
-    for (; warned < dataplane.warnings.length; warned++) log.warn(dataplane.warnings[warned]);
+    for (; warned < dataplane.warnings.length; warned++) tell(dataplane.warnings[warned] ?? '');
   };
   warn();
   for (const { name, mode, tag, start } of dataplane.interfaces) {
     log.info({ interface: name, mode, tag }, `program ${start}`);
+    const message = `interface "${name}": program ${tag} ${start}, ${mode} XDP`;
+    events.emit({
+      type: 'interface.attached',
+      severity: 'info',
+      object: null,
+      message,
+      data: { interface: name, mode, tag, start },
+    });
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
@@ -122,7 +137,8 @@ async function startNode(
   );
   const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
   const facts = nodeFacts(identity, dataplane, reconciler, store);
-  return { ...facts, metrics: openMetrics(facts) };
+  onClose(tellNode(events, store, reconciler, facts));
+  return { ...facts, metrics: openMetrics(facts, events) };
 }
 
 /**
@@ -133,15 +149,22 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
   const events = openEventLog();
+  events.emit({
+    type: 'node.started',
+    severity: 'info',
+    object: null,
+    message: `fairlead ${version} on node "${config.node}" begins`,
+    data: { node: config.node, version },
+  });
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const { store, close } = await openShared(config.store, log);
+  const { store, close } = await openShared(config.store, log, events);
   onClose(close);
-  const app = buildApi({ store, node: onceStarted(() => node) });
+  const app = buildApi({ store, events, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);
-    node = await startNode(config, store, log, onClose, events);
+    node = await startNode(config, store, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {

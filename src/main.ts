@@ -12,6 +12,16 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { migrate } = await import('./controlplane/migrate.js');
     return migrate(loadConfig({ path, env: process.env, flags: {} }).store, options);
   },
+  doctor: async (path) => {
+    const { loadConfig } = await import('./controlplane/config.js');
+    const { examine } = await import('./controlplane/doctor.js');
+    const load = () => loadConfig({ path, env: process.env, flags: {} });
+    return examine(
+      await Promise.resolve()
+        .then(load)
+        .catch((error: Error) => error),
+    );
+  },
   agent: async (path) => (await import('./agent.js')).runAgent(path),
   detach: async (bpffs) => [
     ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),

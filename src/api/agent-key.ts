@@ -11,6 +11,7 @@ import type { Api } from './write.js';
 export function agentKeyRoute(app: FastifyInstance, { store }: Api): void {
   const schema = describe({
     summary: 'The key of this cluster for `fairlead agent`; on the Unix socket only',
+    operation: 'getAgentKey',
     tag: 'node',
     query: NoQuery,
     answer: Type.Object({ key: Type.String({ description: '16 bytes as 32 hex digits' }) }),

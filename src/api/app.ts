@@ -3,8 +3,12 @@ import fastifySwagger from '@fastify/swagger';
 import fastifySwaggerUi from '@fastify/swagger-ui';
 import fastify, { type FastifyBaseLogger, type FastifyInstance, type FastifyRequest, LogController } from 'fastify';
 import type { TSchema } from '../model/check.js';
+import { openEventLog } from '../observability/event-log.js';
 import { agentKeyRoute } from './agent-key.js';
 import { backendRoutes } from './backends.js';
+import { configurationRoutes } from './configuration.js';
+import { finished } from './describe.js';
+import { eventRoutes } from './events.js';
 import { guardBrowsers } from './guard.js';
 import { healthRoutes } from './health.js';
 import { answerNoRoute } from './no-route.js';
@@ -15,9 +19,12 @@ import { queryValidator } from './query.js';
 import { serviceRoutes } from './services.js';
 import type { Api } from './write.js';
 
+/** What the API is made of; without `events` nothing is told. */
+export type ApiParts = Pick<Api, 'store' | 'node'> & Partial<Api> & { readonly logger?: FastifyBaseLogger };
+
 /** The API as a fastify instance that does not listen yet: for listenApi, or for inject in a test. Closing it closes every connection. */
-export function buildApi({ store, node, logger }: Api & { readonly logger?: FastifyBaseLogger }): FastifyInstance {
-  const api: Api = { store, node };
+export function buildApi({ store, node, events = openEventLog(), logger }: ApiParts): FastifyInstance {
+  const api: Api = { store, node, events };
   const app: FastifyInstance = fastify({
     bodyLimit,
     forceCloseConnections: true, // an open event stream or an idle connection must not hold up the end
@@ -44,6 +51,7 @@ export function buildApi({ store, node, logger }: Api & { readonly logger?: Fast
   answerNoRoute(app);
 
   app.register(fastifySwagger, {
+    transformObject: (parts) => ('openapiObject' in parts ? finished(parts.openapiObject) : parts.swaggerObject),
     openapi: {
       openapi: '3.1.0',
       info: { title: 'Fairlead', description: 'Layer-4 load balancer: services, pools, backends', version: 'v1' },
@@ -59,7 +67,9 @@ export function buildApi({ store, node, logger }: Api & { readonly logger?: Fast
       serviceRoutes(scope, api);
       poolRoutes(scope, api);
       backendRoutes(scope, api);
+      configurationRoutes(scope, api);
       observeRoutes(scope, api);
+      eventRoutes(scope, api);
       agentKeyRoute(scope, api);
     },
     { prefix: '/api/v1' },

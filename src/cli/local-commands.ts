@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { FairleadError } from '../model/errors.js';
 import type { AgentPart } from './agent-commands.js';
 import type { Answer } from './client.js';
+import { doctorCommand, type Finding } from './doctor-command.js';
 import { integerOption, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { type Globals, openSession } from './session.js';
@@ -48,6 +49,8 @@ export interface LocalParts extends AgentPart {
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
   /** Copies all from one store to another; `configPath` names both. */
   migrate(configPath: string | null, options: MigrateOptions): Promise<Migrated>;
+  /** Looks at this machine as the configuration says; `configPath` null: the default. */
+  doctor(configPath: string | null): Promise<readonly Finding[]>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
   detach(bpffs: string): Promise<readonly string[]>;
   readonly lab: {
@@ -105,6 +108,8 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
     const removed = await parts.detach(bpffs);
     io.out(removed.length === 0 ? 'nothing of Fairlead was attached\n' : `${removed.join('\n')}\n`);
   });
+
+  doctorCommand(program, io, parts.doctor, exit);
 
   labCommands(program, io, parts.lab, exit);
 

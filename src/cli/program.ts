@@ -3,6 +3,8 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { agentCommands } from './agent-commands.js';
 import { backendCommands } from './backend-commands.js';
 import { completionScript, type Shell, shells } from './completion.js';
+import { declarativeCommands } from './declarative-commands.js';
+import { eventCommands } from './event-commands.js';
 import { helpLayout, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { type LocalParts, localCommands } from './local-commands.js';
@@ -29,7 +31,9 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
     })
     .exitOverride()
     .addOption(
-      new Option('-o, --output <format>', 'how to print results').choices(['table', 'json', 'yaml']).default('table'),
+      new Option('-o, --output <format>', 'how to print results')
+        .choices(['table', 'wide', 'name', 'json', 'yaml'])
+        .default('table'),
     )
     .addOption(
       new Option('--socket <path>', `the daemon's socket (default: $FAIRLEAD_SOCKET or ${defaultSocket})`).conflicts(
@@ -48,8 +52,10 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
   program.commandsGroup('Manage:');
   objectCommands(program, io);
   backendCommands(program, io);
+  declarativeCommands(program, io, exit);
   program.commandsGroup('Look:');
   lookCommands(program, io);
+  eventCommands(program, io);
   program.commandsGroup('Other:');
   completionCommand(program, io);
   program.helpCommand('help [command]', 'show the help of a command');

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FairleadError } from '../model/errors.js';
+import type { EventLog } from '../model/events.js';
 import type { EtcdConfig, StoreConfig } from './config.js';
 import { readAccess } from './etcd/access.js';
 import { loadSnapshot } from './etcd/snapshot-file.js';
@@ -16,8 +17,12 @@ export interface Shared {
 }
 
 /** Opens what the configuration says; throws as openFileStore, openFollowStore and openEtcdStore do. With a file the node is alone. */
-export async function openShared({ type, path, follow, etcd }: StoreConfig, log: StoreLog): Promise<Shared> {
-  if (type === 'etcd') return openEtcd(etcd, log, () => refuseForgotten(path));
+export async function openShared(
+  { type, path, follow, etcd }: StoreConfig,
+  log: StoreLog,
+  events: EventLog,
+): Promise<Shared> {
+  if (type === 'etcd') return openEtcd(etcd, log, events, () => refuseForgotten(path));
   const store = follow ? await openFollowStore(path, (line) => log.warn({}, line)) : await openFileStore(path);
   const presence = openMemoryPresence();
   return { store, presence, close: () => presence.close().then(() => store.close()) };
@@ -34,7 +39,12 @@ async function refuseForgotten(path: string): Promise<void> {
   );
 }
 
-async function openEtcd(config: EtcdConfig, log: StoreLog, mayBegin: () => Promise<void>): Promise<Shared> {
+async function openEtcd(
+  config: EtcdConfig,
+  log: StoreLog,
+  events: EventLog,
+  mayBegin: () => Promise<void>,
+): Promise<Shared> {
   const access = await readAccess(config);
   // Loaded when it is wanted: gRPC is as large as the rest of the daemon.
   const [{ openEtcdClient }, { openEtcdStore }, { openEtcdPresence }] = await Promise.all([
@@ -45,7 +55,7 @@ async function openEtcd(config: EtcdConfig, log: StoreLog, mayBegin: () => Promi
   const client = openEtcdClient(access);
   try {
     const { prefix, snapshot, endpoints } = config;
-    const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, mayBegin });
+    const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, events, mayBegin });
     const presence = openEtcdPresence({ client, prefix, log });
     return {
       store,

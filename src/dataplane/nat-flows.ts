@@ -170,6 +170,31 @@ export function readNat(tables: NatTables, id: number): FlowRecord | null {
   };
 }
 
+/** Calls `visit` with what each connection has had of requests: where its client's address (16 bytes) is in the connections, and the rest as numbers. */
+export async function eachNat(
+  tables: NatTables,
+  idleMs: number,
+  visit: (at: number, service: number, backend: number, isLive: boolean, packets: number, bytes: number) => void,
+): Promise<void> {
+  const words = wordsOf(tables);
+  const limit = (idleMs * 1e6) / native.tickNs();
+  const now = tables.now();
+  await walk(tables, words, (at) => {
+    const owner = words[at + OWNER] ?? 0;
+    const isLive =
+      stateOf(words[at + STATE_WORD] ?? 0) < NatState.CLOSING && ticksSince(now, words[at + SEEN] ?? 0) <= limit;
+    const packets = pair(words[at + PACKETS], (words[at + PACKETS_HIGH] ?? 0) & 0xffff);
+    visit(
+      (at + CLIENT) * 4,
+      owner & 0xffff,
+      owner >>> 16,
+      isLive,
+      packets,
+      pair(words[at + BYTES], words[at + BYTES + 1]),
+    );
+  });
+}
+
 /** Calls `count` with the backend and the service of each connection that is not closing or closed and had a packet in the last `idleMs`. */
 export async function countNat(
   tables: NatTables,

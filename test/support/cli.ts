@@ -54,6 +54,7 @@ export const noParts: LocalParts = {
   serve: unexpected,
   agent: unexpected,
   detach: unexpected,
+  doctor: unexpected,
   migrate: unexpected,
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };
