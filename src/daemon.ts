@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts of the node's daemon together; nothing else does.
 import { networkInterfaces } from 'node:os';
+import { openAccess } from './api/access/access.js';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
@@ -16,9 +17,10 @@ import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
 import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
+import { openEventLog } from './observability/event-log.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
-import { type Logger, openLog, stopped } from './process.js';
+import { type Logger, logEvents, onHangup, openLog, stopped } from './process.js';
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
 function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
@@ -116,14 +118,19 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
 export async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
+  const events = openEventLog();
+  logEvents(log, events, 'api.');
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
+  const access = await openAccess(config.api, events);
+  onClose(access.close); // last: it is written down to the end
   const { store, close } = await openShared(config.store, log);
   onClose(close);
-  const app = buildApi({ store, node: onceStarted(() => node) });
+  onClose(onHangup(() => void access.reload()));
+  const app = buildApi({ store, node: onceStarted(() => node), access });
   try {
-    await listenApi(app, config.api);
+    await listenApi(app, config.api, access);
     node = await startNode(config, store, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');

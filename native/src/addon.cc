@@ -48,6 +48,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("tickNs", TickNs);
   add("interfaceIndex", InterfaceIndex);
   add("tryLock", TryLock);
+  add("peerUser", PeerUser);
   add("mountBpffs", MountBpffs);
   add("setLog", SetLog);
   return exports;

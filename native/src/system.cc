@@ -8,6 +8,7 @@
 #include <linux/membarrier.h>
 #include <net/if.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -79,6 +80,18 @@ Napi::Value TryLock(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), true);
   if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
   return Throw(info.Env(), SystemFailure(errno, "lock a file", "flock", none));
+}
+
+Napi::Value PeerUser(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments args(info, "ask who is connected", "getsockopt", none);
+  uint32_t fd = args.Number(0, "fd", 0, INT_MAX);
+  if (args.failed()) return args.Throw();
+  ucred peer = {};
+  socklen_t size = sizeof peer;
+  if (getsockopt(static_cast<int>(fd), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+    return Throw(info.Env(), SystemFailure(errno, "ask who is connected", "getsockopt", none));
+  return Napi::Number::New(info.Env(), peer.uid);
 }
 
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info) {

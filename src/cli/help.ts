@@ -35,6 +35,7 @@ const heeded: ReadonlyMap<string, readonly string[]> = new Map([
   ['agent', []],
   ['agent key', ['output', 'socket']],
   ['lab', ['output']],
+  ['token', ['output']],
   ['completion', []],
 ]);
 

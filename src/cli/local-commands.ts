@@ -6,6 +6,7 @@ import type { Answer } from './client.js';
 import { integerOption, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { type Globals, openSession } from './session.js';
+import type { TokenPart } from './token-commands.js';
 import { version } from './version.js';
 
 /** Which lab, by the prefix of its namespaces, and how large. */
@@ -50,6 +51,7 @@ export interface LocalParts extends AgentPart {
   migrate(configPath: string | null, options: MigrateOptions): Promise<Migrated>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
   detach(bpffs: string): Promise<readonly string[]>;
+  readonly token: TokenPart;
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
     /** False when there was nothing to take down. */

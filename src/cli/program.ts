@@ -8,7 +8,8 @@ import type { Io } from './io.js';
 import { type LocalParts, localCommands } from './local-commands.js';
 import { lookCommands } from './look-commands.js';
 import { objectCommands } from './object-commands.js';
-import { defaultSocket } from './session.js';
+import { defaultSocket, urlOf } from './session.js';
+import { tokenCommands } from './token-commands.js';
 import { version } from './version.js';
 
 /**
@@ -36,8 +37,11 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
         'url',
       ),
     )
-    .option('--url <url>', 'the daemon over HTTP instead, as http://127.0.0.1:7080', readUrl)
-    .option('--token-file <file>', 'a file with the token to send')
+    .option('--url <url>', 'the daemon over TCP instead, as https://lb1.example:7443 (default: $FAIRLEAD_URL)', readUrl)
+    .option('--token-file <file>', 'a file with the token to send (default: $FAIRLEAD_TOKEN_FILE)')
+    .option('--ca <file>', "who signed the daemon's certificate, PEM (default: $FAIRLEAD_CA or the system's)")
+    .option('--cert <file>', 'a client certificate, PEM, with --key (default: $FAIRLEAD_CERT)')
+    .option('--key <file>', 'its key, PEM (default: $FAIRLEAD_KEY)')
     .option('--no-headers', 'print tables without titles');
   program.configureHelp(helpLayout(program)).usage('[options] <command>');
   withExamples(program, 'services ls', 'lab run');
@@ -51,14 +55,15 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
   program.commandsGroup('Look:');
   lookCommands(program, io);
   program.commandsGroup('Other:');
+  tokenCommands(program, io, parts.token);
   completionCommand(program, io);
   program.helpCommand('help [command]', 'show the help of a command');
   return program;
 }
 
 function readUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url !== null && ['http:', 'https:'].includes(url.protocol)) return url;
+  const url = urlOf(text);
+  if (url !== null) return url;
   throw new InvalidArgumentError('Wanted a URL such as http://127.0.0.1:7080.');
 }
 

@@ -158,6 +158,8 @@ export interface NativeAddon {
   interfaceIndex(name: string): number;
   /** flock(2), exclusive, without waiting: false while another open file holds it. The kernel gives it back when `fd` is closed, also by a kill. */
   tryLock(fd: number): boolean;
+  /** User id of the process that connected to this Unix socket (SO_PEERCRED, unix(7)): 4294967295 for a socket of another kind. */
+  peerUser(fd: number): number;
   /** Mounts bpffs at `path` (which exists) unless one is mounted there. True when it mounted. */
   mountBpffs(path: string): boolean;
   /** Libbpf's own messages, one line each, level 'warn' | 'info' | 'debug'. null: discard (the default). */

@@ -55,5 +55,6 @@ export const noParts: LocalParts = {
   agent: unexpected,
   detach: unexpected,
   migrate: unexpected,
+  token: { list: unexpected, create: unexpected, remove: unexpected },
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };

@@ -63,6 +63,7 @@ test('cli help: every example is a command line that is understood', async () =>
         agent: async () => 0,
         detach: async () => [],
         migrate: async () => migrated,
+        token: { list: async () => [], create: async () => 'fairlead_x', remove: async () => {} },
         lab,
       };
       const { code, err } = await cli(args, { stop, parts, env: { FAIRLEAD_SOCKET: '/nowhere/api.sock' } });
