@@ -2,6 +2,7 @@
 // What outlives the agent: links, counters and the note of its addresses, below <bpffs>/fairlead-agent.
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { forget } from '../dataplane/held.js';
 import { type NativeMap, native } from '../dataplane/native.js';
 import { linkPin, pinnedLinks, prepareBpffs } from '../dataplane/pins.js';
 import { FairleadError } from '../model/errors.js';
@@ -37,7 +38,8 @@ export function takePins(bpffs: string): () => void {
     throw new FairleadError('busy', `lock "${root}": another agent runs with it; stop it first`);
   }
   return () => {
-    for (const part of [...hooks.map((hook) => join('links', hook)), 'links', 'maps', '.'])
+    const ofHooks = ['links', 'programs'].flatMap((kind) => [...hooks.map((hook) => join(kind, hook)), kind]);
+    for (const part of [...ofHooks, 'maps', '.'])
       if (existsSync(join(root, part)) && readdirSync(join(root, part)).length === 0) rmdirSync(join(root, part));
     closeSync(fd);
   };
@@ -52,6 +54,7 @@ export function dropLink(pin: string): void {
   if (link.interfaceIndex !== 0) link.detach();
   link.close();
   rmSync(pin);
+  forget(pin);
 }
 
 /** Takes the agent's programs off, and its pins away. Says what it removed. */

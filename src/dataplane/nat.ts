@@ -3,8 +3,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { isSame, openSwaps } from './attach.js';
+import { openSwaps } from './attach.js';
 import type { InterfaceConfig } from './dataplane.js';
+import { isSame, noteWork, pinProgram } from './held.js';
 import type { Maps } from './maps.js';
 import { Config, MapShape, NatAbi, NatLimit, NatPool, NatService, NatState } from './nat-abi.gen.js';
 import { type NativeLink, type NativeMap, type NativeObject, native } from './native.js';
@@ -204,13 +205,17 @@ export async function openNat(
       const old = existsSync(pin) ? native.openLink(pin) : null;
       if (old && old.interfaceIndex === native.interfaceIndex(name) && old.interfaceIndex !== 0) {
         links.push(old);
-        if (!isSame(old, of)) await swaps.swap(old, of, name);
+        if (isSame(old, pin, of, object)) continue;
+        await swaps.swap(old, pin, of, name);
+        noteWork(old, pin, of, object);
         continue;
       }
       old?.close();
       const link = await native.attachTcx(of, name, null, direction);
       links.push(link);
       pinOver(pin, link);
+      pinProgram(of, pin);
+      noteWork(link, pin, of, object);
     }
     swaps.done();
     const start = object.program('nat_start');

@@ -66,8 +66,8 @@ export interface NativeProgram {
   run(data: Uint8Array, context: Uint8Array | null): NativeRun;
   /** Off the main thread; `liveFrames` sets BPF_F_TEST_XDP_LIVE_FRAMES (then data of the result is empty). */
   runMany(data: Uint8Array, context: Uint8Array | null, repeat: number, liveFrames: boolean): Promise<NativeRun>;
-  /** Handles of the maps it uses, its constants (.rodata) among them; the caller closes them. */
-  maps(): readonly NativeMap[];
+  /** Of the maps it uses, its constants (.rodata) among them. */
+  mapIds(): readonly number[];
   pin(path: string): void;
   close(): void;
 }
@@ -76,7 +76,7 @@ export interface NativeLink {
   readonly id: number;
   readonly interfaceIndex: number; // 0 when the interface is gone
   readonly programId: number;
-  /** The program on the interface now, by a handle of its own. */
+  /** The program on the interface now, by a handle of its own. Throws EPERM without CAP_SYS_ADMIN: see held.ts. */
   program(): NativeProgram;
   /** Replaces the program without a gap. With `expected`, only if that program is the current one (EPERM otherwise). */
   update(program: NativeProgram, expected: NativeProgram | null): Promise<void>;
