@@ -12,6 +12,7 @@ import { featuresOf } from './controlplane/settings.js';
 import { openShared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
+import { managerOf } from './controlplane/systemd.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
@@ -120,6 +121,7 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const log = openLog();
   const events = openEventLog();
   logEvents(log, events, 'api.');
+  const manager = managerOf(process.env, (line) => log.warn(line));
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
@@ -133,8 +135,10 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
     await listenApi(app, config.api, access);
     node = await startNode(config, store, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
+    manager.ready();
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {
+    manager.stopping();
     await app.close(); // first: its routes use the rest
     for (let close = open.pop(); close; close = open.pop()) await close();
   }

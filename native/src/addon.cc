@@ -49,6 +49,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("interfaceIndex", InterfaceIndex);
   add("tryLock", TryLock);
   add("peerUser", PeerUser);
+  add("sendDatagram", SendDatagram);
   add("mountBpffs", MountBpffs);
   add("setLog", SetLog);
   return exports;

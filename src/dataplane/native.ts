@@ -160,6 +160,8 @@ export interface NativeAddon {
   tryLock(fd: number): boolean;
   /** User id of the process that connected to this Unix socket (SO_PEERCRED, unix(7)): 4294967295 for a socket of another kind. */
   peerUser(fd: number): number;
+  /** One datagram to a Unix socket, without waiting; a path that begins with '@' is in the abstract namespace. */
+  sendDatagram(path: string, text: string): void;
   /** Mounts bpffs at `path` (which exists) unless one is mounted there. True when it mounted. */
   mountBpffs(path: string): boolean;
   /** Libbpf's own messages, one line each, level 'warn' | 'info' | 'debug'. null: discard (the default). */
