@@ -87,6 +87,7 @@ for (const [which, lower] of roots)
         assert.equal(root.inside('systemd-analyze', 'verify', `/lib/systemd/system/${unit}.service`), '', unit);
     else t.diagnostic('no systemd-analyze in there: the units are not verified');
 
+    await destroyNamespaces('ac-pack'); // of the root before
     await run('ip', ['netns', 'add', namespace]);
     for (const line of [
       'link set lo up',
