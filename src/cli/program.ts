@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { defaultSocket, urlOf } from './access.js';
 import { agentCommands } from './agent-commands.js';
 import { backendCommands } from './backend-commands.js';
 import { completionScript, type Shell, shells } from './completion.js';
@@ -8,7 +9,6 @@ import type { Io } from './io.js';
 import { type LocalParts, localCommands } from './local-commands.js';
 import { lookCommands } from './look-commands.js';
 import { objectCommands } from './object-commands.js';
-import { defaultSocket, urlOf } from './session.js';
 import { tokenCommands } from './token-commands.js';
 import { version } from './version.js';
 

@@ -12,6 +12,7 @@ import { test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { openAccess } from '../../src/api/access/access.js';
+import { removeToken } from '../../src/api/access/token-file.js';
 import { listenApi } from '../../src/api/listen.js';
 import { openEventLog } from '../../src/observability/event-log.js';
 import { bearer, none, temporary, tokenAccess } from '../support/access.js';
@@ -180,4 +181,22 @@ test('api access: a connection that is reset after its request does not pass for
   }
   assert.equal((await call('GET', '/livez')).statusCode, 200);
   assert.equal(store.read().pools.size, 0);
+});
+
+test('api tls: a connection is cut when its token is taken away, others go on', { timeout: 20_000 }, async (t) => {
+  const it = await served(t);
+  const agents = { read: new Agent({ keepAlive: true }), admin: new Agent({ keepAlive: true }) };
+  const sockets: TLSSocket[] = [];
+  for (const name of ['read', 'admin'] as const) {
+    const agent = agents[name];
+    agent.on('free', (socket: TLSSocket) => sockets.push(socket));
+    await send(it, 'GET', '/api/v1/pools', { headers: bearer(it.tokens[name]), agent });
+    t.after(() => agent.destroy());
+  }
+  const [reader, admin] = sockets;
+  assert.ok(reader && admin);
+  const cut = once(reader, 'close');
+  await removeToken(it.tokensFile, 'read');
+  await cut;
+  assert.equal(admin.destroyed, false);
 });

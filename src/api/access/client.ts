@@ -12,6 +12,7 @@ export interface Client {
   readonly how: 'socket' | 'token' | 'certificate' | 'loopback';
   readonly name: string;
   readonly scope: Scope;
+  readonly token: Token | null;
 }
 
 /** Whom the API knows; `tokens` null: there is no file of them. */
@@ -25,9 +26,9 @@ export interface Known {
  * client certificates in the configuration TCP is loopback, and everybody there is let in.
  */
 export function identify(peer: Peer, socket: Socket, headers: IncomingHttpHeaders, known: Known): Client | string {
-  if (peer.kind === 'unix') return { how: 'socket', name: `uid ${peer.uid ?? 'unknown'}`, scope: 'admin' };
+  if (peer.kind === 'unix') return { how: 'socket', name: `uid ${peer.uid ?? 'unknown'}`, scope: 'admin', token: null };
   if (known.tokens === null && known.clients.length === 0)
-    return { how: 'loopback', name: peer.address, scope: 'admin' };
+    return { how: 'loopback', name: peer.address, scope: 'admin', token: null };
   const { authorization } = headers;
   if (authorization !== undefined) return byToken(authorization, known.tokens ?? []);
   return byCertificate(socket, known.clients) ?? 'no token and no client certificate';
@@ -39,7 +40,7 @@ function byToken(authorization: string, tokens: readonly Token[]): Client | stri
   const token = findToken(tokens, secret);
   if (token === null) return 'the token is not known';
   if (isExpired(token)) return `the token has expired: ${token.expires}`;
-  return { how: 'token', name: token.name, scope: token.scope };
+  return { how: 'token', name: token.name, scope: token.scope, token };
 }
 
 // Null: no certificate was sent.
@@ -55,7 +56,7 @@ function byCertificate(socket: Socket, clients: readonly ClientRule[]): Client |
   for (const rule of clients) {
     const name = 'cn' in rule ? rule.cn : rule.san;
     if ('cn' in rule ? cn === rule.cn : names.includes(rule.san))
-      return { how: 'certificate', name, scope: rule.scope };
+      return { how: 'certificate', name, scope: rule.scope, token: null };
   }
   return `the client certificate is nobody's in api.clients: ${JSON.stringify(cn ?? names)}`;
 }

@@ -4,6 +4,7 @@ import { parseAddress } from '../../model/address.js';
 import { FairleadError } from '../../model/errors.js';
 import { covers, type Scope } from '../../model/scope.js';
 import type { Access } from './access.js';
+import { openBearers } from './bearers.js';
 import { type Client, identify } from './client.js';
 import type { Limiter } from './limiter.js';
 import { type Peer, peerOf } from './peers.js';
@@ -22,6 +23,9 @@ declare module 'fastify' {
 export function controlAccess(app: FastifyInstance, access: Access): void {
   app.decorateRequest('client', null);
   app.decorateRequest('isRepeated', false);
+  const { tokens } = access;
+  const bearers = tokens && openBearers(() => tokens.current());
+  app.addHook('onClose', async () => bearers?.close());
 
   app.addHook('onRequest', async (request, reply) => {
     const peer = peerOf(request.raw.socket);
@@ -32,6 +36,7 @@ export function controlAccess(app: FastifyInstance, access: Access): void {
     const client = identify(peer, request.raw.socket, request.headers, known);
     if (typeof client === 'string') return refuse(access, peer, client, request, reply);
     request.client = client;
+    if (client.token !== null) bearers?.note(request.raw.socket, client.token);
     if (peer.kind === 'tcp') limit(access.requests, `${client.how} ${client.name}`, request, reply);
     demand(client, scopeOf(need), reply);
   });

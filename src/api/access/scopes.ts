@@ -24,6 +24,8 @@ export const needs: Readonly<Record<string, Need>> = {
   'GET /api/v1/events': 'read',
   'GET /api/v1/topology': 'read',
   'GET /api/v1/nodes': 'read',
+  'GET /api/v1/nodes/:name': 'read',
+  'GET /api/v1/configuration': 'read',
   'GET /api/v1/status': 'read',
   'GET /api/v1/version': 'read',
   'POST /api/v1/explain': 'read', // asks, with a body
@@ -45,6 +47,7 @@ export const needs: Readonly<Record<string, Need>> = {
   'DELETE /api/v1/pools/:name': 'admin',
   'PUT /api/v1/pools/:pool/backends/:name': 'admin',
   'DELETE /api/v1/pools/:pool/backends/:name': 'admin',
+  'PUT /api/v1/configuration': 'admin',
   'GET /api/v1/agent-key': 'admin',
 };
 
