@@ -76,7 +76,7 @@ export function auditedStore(store: Store): Store {
         last = { now, changes };
         return changes;
       });
-      note(effect, last, after);
+      note(effect, last, after.revision);
       return after;
     },
   };
@@ -85,15 +85,14 @@ export function auditedStore(store: Store): Store {
 function note(
   effect: Effect,
   last: { readonly now: Snapshot; readonly changes: readonly Change[] } | null,
-  after: Snapshot,
-) {
-  effect.revision = after.revision;
-  for (const { kind, name } of last?.changes ?? []) {
-    const of = (snapshot: Snapshot) =>
-      (kind === 'service' ? snapshot.services : snapshot.pools).get(name)?.value ?? null;
+  revision: number,
+): void {
+  effect.revision = revision;
+  for (const { kind, name, value } of last?.changes ?? []) {
+    const before = kind === 'service' ? last?.now.services.get(name) : last?.now.pools.get(name);
     const path = `/${kind}s/${name}`;
-    effect.before[path] = last === null ? null : of(last.now);
-    effect.after[path] = of(after);
+    effect.before[path] = before?.value ?? null;
+    effect.after[path] = value;
   }
 }
 
