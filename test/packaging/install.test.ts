@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { spawnInside } from '../../src/lab/children.js';
 import { destroyNamespaces, run } from '../../src/lab/netns.js';
 import { until } from '../support/lab.js';
@@ -47,7 +47,7 @@ function installed(root: string): string {
 }
 
 const withDebootstrap = process.env.FAIRLEAD_DEBOOTSTRAP === '1';
-const roots: readonly (readonly [string, () => string])[] = [
+const roots: readonly (readonly [string, (t: TestContext) => string])[] = [
   ["this machine's", () => '/'],
   ...(withDebootstrap ? ([['a bare Debian', debootstrapped]] as const) : []),
 ];
@@ -56,7 +56,7 @@ for (const [which, lower] of roots)
   test(`packaging: install-node.sh and install-backend.sh in ${which} tree, twice, and the daemon runs from it as the unit's user`, {
     timeout: 600_000,
   }, async (t) => {
-    const root = openRoot(lower());
+    const root = openRoot(lower(t));
     if (root === null) return t.skip('no overlayfs in this kernel');
     t.after(() => root.remove());
     const script = (name: string, ...more: string[]) =>

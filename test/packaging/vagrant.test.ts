@@ -84,7 +84,7 @@ const machines: Readonly<
 test('vagrant: what provisions each machine does so, and changes nothing the second time', {
   timeout: 600_000,
 }, async (t) => {
-  const lower = process.env.FAIRLEAD_DEBOOTSTRAP === '1' ? debootstrapped() : '/';
+  const lower = process.env.FAIRLEAD_DEBOOTSTRAP === '1' ? debootstrapped(t) : '/';
   command('packaging/stage.sh', join(directory, 'stage'));
   for (const [machine, { address, scripts, check }] of Object.entries(machines)) {
     const root = openRoot(lower);

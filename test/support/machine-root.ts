@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Debian to install into: a directory tree that a test may do anything to, over one that stays as it is (overlayfs).
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { TestContext } from 'node:test';
 
 export interface MachineRoot {
   readonly path: string;
@@ -49,17 +50,20 @@ export function openRoot(lower: string): MachineRoot | null {
   return { path, inside: (...words) => command('chroot', path, ...words), remove };
 }
 
-/** A small Debian 12 in build/debootstrap, made when it is not there, which takes a minute or two. */
-export function debootstrapped(): string {
-  const path = resolve('build/debootstrap');
-  if (existsSync(join(path, 'etc/debian_version'))) return path;
-  const format = ['indextargets', '--format', '$(SITE)', 'Created-By: Packages', 'Codename: bookworm'];
-  const mirror = execFileSync('apt-get', format, { encoding: 'utf8' }).split('\n')[0] ?? '';
-  const fresh = `${path}.new`;
-  command('rm', '-rf', fresh);
-  command('debootstrap', '--variant=minbase', '--include=ca-certificates', 'bookworm', fresh, mirror);
-  for (const each of ['etc/apt', 'etc/resolv.conf'])
-    cpSync(`/${each}`, join(fresh, each), { recursive: true, dereference: true });
-  command('mv', fresh, path);
+/** A small Debian 12, unpacked for this test: from build/debootstrap.tgz, which is made when it is not there, in a minute or two. */
+export function debootstrapped(t: TestContext): string {
+  const archive = resolve('build/debootstrap.tgz'); // not a tree: others walk through build/
+  const path = mkdtempSync('/var/tmp/fairlead-debootstrap-');
+  t.after(() => command('rm', '-rf', path));
+  if (!existsSync(archive)) {
+    const format = ['indextargets', '--format', '$(SITE)', 'Created-By: Packages', 'Codename: bookworm'];
+    const mirror = execFileSync('apt-get', format, { encoding: 'utf8' }).split('\n')[0] ?? '';
+    command('debootstrap', '--variant=minbase', '--include=ca-certificates', 'bookworm', path, mirror);
+    for (const each of ['etc/apt', 'etc/resolv.conf'])
+      cpSync(`/${each}`, join(path, each), { recursive: true, dereference: true });
+    command('tar', '-czf', `${archive}.new`, '-C', path, '.');
+    command('mv', `${archive}.new`, archive);
+  } else command('tar', '-xzf', archive, '-C', path);
+  chmodSync(path, 0o755);
   return path;
 }
