@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts of the node's daemon together; nothing else does.
 import { networkInterfaces } from 'node:os';
+import { openAccess } from './api/access/access.js';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
@@ -11,6 +12,7 @@ import { featuresOf } from './controlplane/settings.js';
 import { openShared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
+import { managerOf } from './controlplane/systemd.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
@@ -23,7 +25,7 @@ import { natServices } from './observability/nat-view.js';
 import { openNatWatch, startNatWatch } from './observability/nat-watch.js';
 import { nodeFacts } from './observability/node.js';
 import { tellNode } from './observability/tell.js';
-import { type Logger, openLog, stopped } from './process.js';
+import { type Logger, logEvents, onHangup, openLog, stopped } from './process.js';
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
 function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
@@ -149,6 +151,7 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
   const events = openEventLog();
+  logEvents(log, events, 'api.');
   events.emit({
     type: 'node.started',
     severity: 'info',
@@ -156,18 +159,24 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
     message: `fairlead ${version} on node "${config.node}" begins`,
     data: { node: config.node, version },
   });
+  const manager = managerOf(process.env, (line) => log.warn(line));
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
+  const access = await openAccess(config.api, events);
+  onClose(access.close); // last: it is written down to the end
   const { store, close } = await openShared(config.store, log, events);
   onClose(close);
-  const app = buildApi({ store, events, node: onceStarted(() => node) });
+  onClose(onHangup(() => void access.reload()));
+  const app = buildApi({ store, events, node: onceStarted(() => node), access });
   try {
-    await listenApi(app, config.api);
+    await listenApi(app, config.api, access);
     node = await startNode(config, store, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
+    manager.ready();
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {
+    manager.stopping();
     await app.close(); // first: its routes use the rest
     for (let close = open.pop(); close; close = open.pop()) await close();
   }

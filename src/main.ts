@@ -4,6 +4,7 @@ import { runCli } from './cli/run.js';
 
 const daemon = () => import('./daemon.js');
 const lab = () => import('./lab/lab.js');
+const tokens = () => import('./tokens.js');
 
 process.exitCode = await runCli(process.argv.slice(2), {
   serve: async (path, flags) => (await daemon()).serve(path, flags),
@@ -27,6 +28,11 @@ process.exitCode = await runCli(process.argv.slice(2), {
     ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
     ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
   ],
+  token: {
+    list: async (place) => (await tokens()).list(place),
+    create: async (place, token) => (await tokens()).create(place, token),
+    remove: async (place, name) => (await tokens()).remove(place, name),
+  },
   lab: {
     up: async (options) => (await lab()).labUp(options),
     down: async (name) => (await lab()).labDown(name),

@@ -44,6 +44,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("attachXdp", AttachXdp);
   add("attachTcx", AttachTcx);
   add("attachClsact", AttachClsact);
+  add("clsactProgramId", ClsactProgramId);
   add("clsactProgram", ClsactProgram);
   add("detachClsact", DetachClsact);
   add("removeClsact", RemoveClsact);
@@ -53,6 +54,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("tickNs", TickNs);
   add("interfaceIndex", InterfaceIndex);
   add("tryLock", TryLock);
+  add("peerUser", PeerUser);
+  add("sendDatagram", SendDatagram);
   add("mountBpffs", MountBpffs);
   add("setLog", SetLog);
   return exports;

@@ -140,6 +140,17 @@ Napi::Value AttachClsact(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), made);
 }
 
+Napi::Value ClsactProgramId(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments args(info, "find the program of a filter", "bpf_tc_query", none);
+  Place place = ReadPlace(args, 0);
+  if (args.failed()) return args.Throw();
+  bpf_tc_opts opts = place.Opts();
+  int error = bpf_tc_query(&place.hook, &opts);
+  if (error != 0 && !IsNone(error)) return args.ThrowSystem(error);
+  return Napi::Number::New(info.Env(), error == 0 ? opts.prog_id : 0);
+}
+
 Napi::Value ClsactProgram(const Napi::CallbackInfo& info) {
   const std::string none;
   Arguments args(info, "find the program of a filter", "bpf_tc_query", none);

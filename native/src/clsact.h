@@ -7,6 +7,7 @@
 namespace fairlead {
 
 Napi::Value AttachClsact(const Napi::CallbackInfo& info);
+Napi::Value ClsactProgramId(const Napi::CallbackInfo& info);
 Napi::Value ClsactProgram(const Napi::CallbackInfo& info);
 Napi::Value DetachClsact(const Napi::CallbackInfo& info);
 Napi::Value RemoveClsact(const Napi::CallbackInfo& info);

@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs';
 import { adoptLink, attach, isNative, openSwaps, restore, slowWarning } from '../dataplane/attach.js';
 import type { InterfaceConfig, XdpMode } from '../dataplane/dataplane.js';
+import { pinProgram } from '../dataplane/held.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from '../dataplane/native.js';
 import { type PinnedLink, pinOver } from '../dataplane/pins.js';
 import { dropFilters, dropLink, type Filter, isNoTcx, openFilter } from '../dataplane/tc.js';
@@ -139,11 +140,14 @@ async function attachAll(
     }
     for (const { hook, name, link, mode, adopted } of held) {
       const program = hook === 'xdp' && mode === 'generic' ? await generic() : programs[hook];
-      if (adopted) await swaps.swap(link, program, name);
+      if (adopted)
+        await swaps.swap(link, 'standIn' in link ? link.standIn : pins.link(hook, name, mode), program, name);
     }
     for (const { hook, name, link, mode } of held) {
       const pin = pins.link(hook, name, mode);
-      if ('pin' in link && !existsSync(pin)) link.pin(pin);
+      if (!('pin' in link) || existsSync(pin)) continue;
+      link.pin(pin);
+      pinProgram(hook === 'xdp' && mode === 'generic' ? await generic() : programs[hook], pin);
     }
     swaps.done();
     const isHeld = (hook: Hook, name: string, kind: 'link' | 'filter'): boolean =>
@@ -200,7 +204,7 @@ async function holdXdp(
     return { hook: 'xdp', name: wanted.name, link, mode: known.mode, adopted: true };
   }
   const attached = attach(wanted.xdp === 'generic' ? await generic() : program, wanted, warnings, generic);
-  const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
+  const [made, mode] = await attached.catch((error: unknown) => restore(program, null, wanted.name, left, error));
   return { hook: 'xdp', name: wanted.name, link: made, mode, adopted: false };
 }
 

@@ -39,7 +39,8 @@ export function takePins(bpffs: string): () => void {
     throw new FairleadError('busy', `lock "${root}": another agent runs with it; stop it first`);
   }
   return () => {
-    for (const part of [...hooks.map((hook) => join('links', hook)), 'links', 'filters', 'qdiscs', 'maps', '.'])
+    const ofHooks = ['links', 'programs'].flatMap((kind) => [...hooks.map((hook) => join(kind, hook)), kind]);
+    for (const part of [...ofHooks, 'filters', 'qdiscs', 'maps', '.'])
       if (existsSync(join(root, part)) && readdirSync(join(root, part)).length === 0) rmdirSync(join(root, part));
     closeSync(fd);
   };

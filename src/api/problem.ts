@@ -17,10 +17,12 @@ export interface Problem {
 const kinds: Record<ErrorCode, readonly [status: number, title: string]> = {
   invalid: [400, 'Invalid request'],
   unsupported: [400, 'Not supported'],
+  unauthenticated: [401, 'Not authenticated'],
   permission: [403, 'Not permitted'],
   'not-found': [404, 'Not found'],
   conflict: [409, 'Conflict'],
   precondition: [412, 'Precondition failed'],
+  throttled: [429, 'Too many requests'],
   native: [500, 'System call failed'],
   damaged: [500, 'Stored state is damaged'],
   busy: [503, 'Busy'],

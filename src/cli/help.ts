@@ -36,6 +36,7 @@ const heeded: ReadonlyMap<string, readonly string[]> = new Map([
   ['doctor', ['output']],
   ['agent key', ['output', 'socket']],
   ['lab', ['output']],
+  ['token', ['output']],
   ['completion', []],
 ]);
 

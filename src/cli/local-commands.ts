@@ -7,6 +7,7 @@ import { doctorCommand, type Finding } from './doctor-command.js';
 import { integerOption, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { type Globals, openSession } from './session.js';
+import type { TokenPart } from './token-commands.js';
 import { version } from './version.js';
 
 /** Which lab, by the prefix of its namespaces, and how large. */
@@ -53,6 +54,7 @@ export interface LocalParts extends AgentPart {
   doctor(configPath: string | null): Promise<readonly Finding[]>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
   detach(bpffs: string): Promise<readonly string[]>;
+  readonly token: TokenPart;
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
     /** False when there was nothing to take down. */

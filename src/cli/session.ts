@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Command } from 'commander';
 import { writeYaml } from '../model/yaml.js';
-import { type Call, clientAt, type Endpoint } from './client.js';
+import { accessOf, type Place } from './access.js';
+import { type Call, clientAt } from './client.js';
 import type { Io } from './io.js';
 import { type Column, formatTable, type TableStyle } from './table.js';
 
 /** The options every command has. */
-export interface Globals {
+export interface Globals extends Place {
   readonly output: 'table' | 'wide' | 'name' | 'json' | 'yaml';
-  readonly socket?: string;
-  readonly url?: URL;
-  readonly tokenFile?: string;
   readonly headers: boolean;
 }
-
-export const defaultSocket = '/run/fairlead/api.sock';
 
 /** One run of a command: the daemon it talks to and how it shows what it has got. */
 export interface Session {
@@ -28,12 +24,10 @@ export interface Session {
   table<T>(data: unknown, columns: readonly Column<T>[], rows: readonly T[], what: string): void;
 }
 
-/** The session that the options of this command ask for. Reads the token file; throws 'invalid' when it cannot. */
+/** The session that the options of this command and the environment ask for. Reads their files; throws 'invalid' when it cannot. */
 export async function openSession(io: Io, command: Command): Promise<Session> {
-  const { output: asked, socket, url, tokenFile, headers } = command.optsWithGlobals<Globals>();
-  const token = tokenFile === undefined ? null : (await io.read(tokenFile)).trim();
-  const endpoint: Endpoint =
-    url === undefined ? { socket: socket ?? io.env.FAIRLEAD_SOCKET ?? defaultSocket } : { url };
+  const { output: asked, headers, ...globals } = command.optsWithGlobals<Globals>();
+  const { endpoint, token } = await accessOf(io, globals);
   const output = asked === 'wide' ? 'table' : asked;
   const show: Session['show'] = (data, lines) => {
     if (output === 'name') for (const name of namesIn(data)) io.out(`${name}\n`);

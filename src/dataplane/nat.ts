@@ -207,7 +207,7 @@ export async function openNat(
     for (const { name, direction, of, pin: pinName } of hooks) {
       const pin = join(root, 'links', pinName.replaceAll('.', ':'));
       const { tc = 'auto' } = program.interfaces.find((each) => each.name === name) ?? {};
-      const mode = await placeProgram(of, { interface: name, direction, root, pin }, tc, swaps, open);
+      const mode = await placeProgram(of, object, { interface: name, direction, root, pin }, tc, swaps, open);
       programs.push({ interface: name, program: of.name, mode, tag: of.tag });
     }
     swaps.done();

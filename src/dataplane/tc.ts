@@ -3,8 +3,9 @@
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { type Holder, isNative, isSame, type Swaps } from './attach.js';
-import { type NativeProgram, native } from './native.js';
+import { isNative, type Swaps } from './attach.js';
+import { forget, type Holder, isSame, noteWork, pinProgram, programOn } from './held.js';
+import { type NativeObject, type NativeProgram, native } from './native.js';
 import { pinOver } from './pins.js';
 
 export type TcMode = 'tcx' | 'clsact';
@@ -52,9 +53,26 @@ function notesBelow(root: string): Note[] {
 
 const qdiscNote = (root: string, index: number): string => join(root, 'qdiscs', `${index}`);
 
+/** Stands for the pin of the link that a filter has not (held.ts). */
+const filterPin = (root: string, note: string): string => join(root, 'links', note.slice(note.lastIndexOf('/') + 1));
+
+/** The program of a filter, null without one. */
+function filterProgram(index: number, direction: Direction, name: string, pin: string): NativeProgram | null {
+  const handle = HANDLES[name] ?? 0;
+  const programId = native.clsactProgramId(index, direction, handle);
+  if (programId === 0) return null;
+  const gone = () => new FairleadError('conflict', `open the program of a filter: somebody has taken it off`);
+  const program = (): NativeProgram => {
+    const found = native.clsactProgram(index, direction, handle);
+    if (found === null) throw gone();
+    return found;
+  };
+  return programOn({ programId, program }, pin);
+}
+
 /** The program of our filter. Throws 'conflict' when another one's has its place. */
-function ownFilter(index: number, direction: Direction, name: string): NativeProgram | null {
-  const found = native.clsactProgram(index, direction, HANDLES[name] ?? 0);
+function ownFilter(index: number, direction: Direction, name: string, pin: string): NativeProgram | null {
+  const found = filterProgram(index, direction, name, pin);
   if (found === null || found.name === name) return found;
   found.close();
   throw new FairleadError(
@@ -70,20 +88,21 @@ function ownFilter(index: number, direction: Direction, name: string): NativePro
  */
 export async function placeProgram(
   program: NativeProgram,
+  object: NativeObject,
   place: TcPlace,
   wanted: TcChoice,
   swaps: Swaps,
   open: { close(): void }[],
 ): Promise<TcMode> {
   const index = native.interfaceIndex(place.interface);
-  if (wanted !== 'clsact' && (await placeLink(program, place, index, wanted, swaps, open))) {
+  if (wanted !== 'clsact' && (await placeLink(program, object, place, index, wanted, swaps, open))) {
     dropFilters(
       place.root,
       (note) => note.direction === place.direction && note.index === index && note.program === program.name,
     );
     return 'tcx';
   }
-  await placeFilter(program, place, swaps);
+  await placeFilter(program, object, place, swaps);
   if (existsSync(place.pin)) dropLink(place.pin);
   return 'clsact';
 }
@@ -94,6 +113,7 @@ export const isNoTcx = (error: unknown): boolean => isNative(error) && error.cod
 /** False: the kernel has no tcx, and it may be something else. */
 async function placeLink(
   program: NativeProgram,
+  object: NativeObject,
   { interface: name, direction, pin }: TcPlace,
   index: number,
   wanted: TcChoice,
@@ -103,13 +123,17 @@ async function placeLink(
   const old = existsSync(pin) ? native.openLink(pin) : null;
   if (old) open.push(old);
   if (old && index !== 0 && old.interfaceIndex === index) {
-    if (!isSame(old, program)) await swaps.swap(old, program, name);
+    if (isSame(old, pin, program, object)) return true;
+    await swaps.swap(old, pin, program, name);
+    noteWork(old, pin, program, object);
     return true;
   }
   try {
     const link = await native.attachTcx(program, name, null, direction);
     open.push(link);
     pinOver(pin, link);
+    pinProgram(program, pin);
+    noteWork(link, pin, program, object);
     return true;
   } catch (error) {
     if (wanted === 'auto' && isNoTcx(error)) return false;
@@ -117,15 +141,21 @@ async function placeLink(
   }
 }
 
-async function placeFilter(program: NativeProgram, place: TcPlace, swaps: Swaps): Promise<void> {
+async function placeFilter(program: NativeProgram, object: NativeObject, place: TcPlace, swaps: Swaps): Promise<void> {
   const filter = openFilter(program, place);
-  if (filter.adopted && !isSame(filter, program)) await swaps.swap(filter, program, place.interface);
+  if (filter.adopted) {
+    if (isSame(filter, filter.standIn, program, object)) return;
+    await swaps.swap(filter, filter.standIn, program, place.interface);
+  }
+  noteWork(filter, filter.standIn, program, object);
 }
 
 /** A program in clsact. */
 export interface Filter extends Holder {
   /** It was there; false: it has been made, with the program. */
   readonly adopted: boolean;
+  /** For the pin it has not. */
+  readonly standIn: string;
   /** Takes off one that has been made. */
   undo(): void;
 }
@@ -139,12 +169,20 @@ export function openFilter(program: NativeProgram, place: Pick<TcPlace, 'interfa
     throw new FairleadError('invalid', `attach ${program.name} to "${name}": no such interface in this namespace`);
   const path = join(root, 'filters', `${direction}-${index}-${program.name}-${name.replaceAll('.', ':')}`);
   mkdirSync(path, { recursive: true });
-  const old = ownFilter(index, direction, program.name);
+  const standIn = filterPin(root, path);
+  const old = ownFilter(index, direction, program.name, standIn);
   old?.close();
-  if (old === null && native.attachClsact(program, index, direction, handle, false))
-    mkdirSync(qdiscNote(root, index), { recursive: true });
+  if (old === null) {
+    if (native.attachClsact(program, index, direction, handle, false))
+      mkdirSync(qdiscNote(root, index), { recursive: true });
+    pinProgram(program, standIn);
+  }
   return {
     adopted: old !== null,
+    standIn,
+    get programId() {
+      return native.clsactProgramId(index, direction, handle);
+    },
     program() {
       const now = native.clsactProgram(index, direction, handle);
       if (now === null) throw new FairleadError('conflict', `swap the program of "${name}": somebody has taken it off`);
@@ -161,6 +199,7 @@ export function dropLink(pin: string): void {
   if (link.interfaceIndex !== 0) link.detach();
   link.close();
   rmSync(pin);
+  forget(pin);
 }
 
 /**
@@ -171,11 +210,12 @@ export function dropFilters(root: string, which: (note: Note) => boolean = () =>
   return notesBelow(root)
     .filter(which)
     .flatMap(({ path, direction, index, program, name }) => {
-      const handle = HANDLES[program] ?? 0;
-      const found = native.clsactProgram(index, direction, handle);
+      const standIn = filterPin(root, path);
+      const found = filterProgram(index, direction, program, standIn);
       const ours = found?.name === program;
       found?.close();
-      if (ours) native.detachClsact(index, direction, handle);
+      if (ours) native.detachClsact(index, direction, HANDLES[program] ?? 0);
+      forget(standIn);
       rmdirSync(path);
       if (existsSync(qdiscNote(root, index)) && native.removeClsact(index)) rmdirSync(qdiscNote(root, index));
       return ours ? [name] : [];

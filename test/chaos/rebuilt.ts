@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_nat from a source that differs: another tag, on the tables and with the constants of the one that runs.
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type NativeProgram, native } from '../../src/dataplane/native.js';
+import { type NativeMap, type NativeProgram, native } from '../../src/dataplane/native.js';
 
 const LINE = 'int action = others(skb, nat_packet(skb), false);';
 
@@ -25,10 +25,20 @@ export function rebuildNat(object: string): void {
   }
 }
 
+/** A map of a running program by its number; `directory` is on bpffs. */
+function openMap(id: number, directory: string): NativeMap {
+  const pin = join(directory, `${id}`);
+  execFileSync('bpftool', ['map', 'pin', 'id', `${id}`, pin], { stdio: 'pipe' });
+  return native.openMap(pin);
+}
+
 /** Loads the rebuilt object in the place of `now`: its program, and how to let go of it. */
 export async function loadRebuilt(now: NativeProgram): Promise<{ program: NativeProgram; close(): void }> {
   const directory = mkdtempSync(join(tmpdir(), 'fairlead-rebuilt-'));
-  const maps = now.maps();
+  const bpffs = join(directory, 'bpf');
+  mkdirSync(bpffs);
+  native.mountBpffs(bpffs);
+  const maps = now.mapIds().map((id) => openMap(id, bpffs));
   try {
     const file = join(directory, 'tc_nat.bpf.o');
     rebuildNat(file);
@@ -52,6 +62,7 @@ export async function loadRebuilt(now: NativeProgram): Promise<{ program: Native
     };
   } finally {
     for (const map of maps) map.close();
+    execFileSync('umount', [bpffs]);
     rmSync(directory, { recursive: true });
   }
 }

@@ -56,5 +56,6 @@ export const noParts: LocalParts = {
   detach: unexpected,
   doctor: unexpected,
   migrate: unexpected,
+  token: { list: unexpected, create: unexpected, remove: unexpected },
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };

@@ -64,6 +64,7 @@ test('cli help: every example is a command line that is understood', async () =>
         detach: async () => [],
         doctor: async () => [],
         migrate: async () => migrated,
+        token: { list: async () => [], create: async () => 'fairlead_x', remove: async () => {} },
         lab,
       };
       const { code, err } = await cli(args, { stop, parts, env: { FAIRLEAD_SOCKET: '/nowhere/api.sock' } });

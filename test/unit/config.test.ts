@@ -43,6 +43,12 @@ const etcd = {
   snapshot: '/var/lib/fairlead/etcd-snapshot.json',
 };
 
+const api = {
+  socket: '/run/fairlead/api.sock',
+  ...{ socketGroup: null, listen: null, tls: null, clients: [], tokens: null, open: 'probes' },
+  ...{ requestsPerSecond: 1000, audit: null },
+};
+
 const small = 'interfaces: [{ name: eth0 }]\n';
 
 test('config: an interface is enough, everything else has a default', () => {
@@ -50,7 +56,7 @@ test('config: an interface is enough, everything else has a default', () => {
     node: hostname(),
     interfaces: [{ name: 'eth0', xdp: 'auto' }],
     store: { type: 'file', path: '/var/lib/fairlead/state.json', follow: false, etcd },
-    api: { socket: '/run/fairlead/api.sock', listen: null },
+    api,
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
     nat: {
@@ -71,7 +77,16 @@ interfaces:
 store: { type: file, path: /srv/state.json }
 api:
   socket: /run/x.sock
-  listen: 127.0.0.1:7080
+  socketGroup: ops
+  listen: 0.0.0.0:7443
+  tls: { cert: /etc/x.pem, key: /etc/x.key, clientCa: /etc/ca.pem }
+  clients:
+    - { cn: root, scope: admin }
+    - { san: "DNS:ci.example", scope: read }
+  tokens: /etc/tokens
+  open: metrics
+  requestsPerSecond: 7
+  audit: /var/log/audit.jsonl
 flows: { perCpu: 4096, mode: all, newPerSecond: 100 }
 tunnel: { source: 192.0.2.1, source6: 2001:db8::1, mtu: 9000 }
 nat:
@@ -97,7 +112,15 @@ bpffs: /srv/bpf
       { name: 'eth1', xdp: 'generic' },
     ],
     store: { type: 'file', path: '/srv/state.json', follow: false, etcd },
-    api: { socket: '/run/x.sock', listen: '127.0.0.1:7080' },
+    api: {
+      ...{ socket: '/run/x.sock', socketGroup: 'ops', listen: '0.0.0.0:7443' },
+      tls: { cert: '/etc/x.pem', key: '/etc/x.key', clientCa: '/etc/ca.pem' },
+      clients: [
+        { cn: 'root', scope: 'admin' },
+        { san: 'DNS:ci.example', scope: 'read' },
+      ],
+      ...{ tokens: '/etc/tokens', open: 'metrics', requestsPerSecond: 7, audit: '/var/log/audit.jsonl' },
+    },
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
     nat: {
@@ -165,7 +188,7 @@ store:
   path: state.json
 api:
   socket: run/x.sock
-  listen: 0.0.0.0:80
+  listen: example:80
 flows: { perCpu: 1000, perCPU: 1 }
 tunnel:
   source: 2001:db8::1
@@ -184,7 +207,7 @@ flows.mode: all
     '8:23: interfaces[5].tc: got "ingress", wanted auto, tcx or clsact',
     '11:9: store.path: got "state.json", wanted an absolute path',
     '13:11: api.socket: got "run/x.sock", wanted an absolute path of at most 107 bytes',
-    '14:11: api.listen: got "0.0.0.0:80", wanted a loopback ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"; another address needs tls, which this version has not',
+    '14:11: api.listen: got "example:80", wanted ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"',
     '15:18: flows.perCpu: got 1000, wanted a power of two from 1024 to 4194304',
     '15:24: unknown key "flows.perCPU"; known in flows: perCpu, mode, newPerSecond',
     '17:11: tunnel.source: got "2001:db8::1", wanted an IPv4 address',
@@ -279,7 +302,9 @@ test('config: a file without an interface is refused, an empty one too', () => {
 test('config: what is not YAML, or not keys, is refused where it begins', () => {
   assert.deepEqual(problemsOf('node: a\nnode: b\n'), ['2:1: Map keys must be unique']);
   assert.deepEqual(problemsOf(`${small}---\n${small}`), ['2:1: a second document begins here; wanted one']);
-  assert.deepEqual(problemsOf(`${small}api: 7\n`), ['2:6: api: got 7, wanted the keys socket, listen']);
+  assert.deepEqual(problemsOf(`${small}api: 7\n`), [
+    '2:6: api: got 7, wanted the keys socket, socketGroup, listen, tls, clients, tokens, open, requestsPerSecond, audit',
+  ]);
   assert.deepEqual(problemsOf('- eth0\n'), [
     '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, nat, bpffs',
   ]);
@@ -317,7 +342,7 @@ test('config: a wrong variable or flag is named, after the mistakes of the file'
   const env = { FAIRLEAD_FLOWS_PERCPU: 'many', FAIRLEAD_API_SOKET: '/x', FAIRLEAD_SOCKET: '/x', FAIRLEAD_URL: 'x' };
   assert.deepEqual(problemsOf(`${small}typo: 1\n`, { env, flags: { 'tunnel.mtu': '12', 'flows.x': '1' } }), [
     '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, nat, bpffs',
-    'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_LISTEN',
+    'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_SOCKETGROUP, FAIRLEAD_API_LISTEN, FAIRLEAD_API_TLS_CERT, FAIRLEAD_API_TLS_KEY, FAIRLEAD_API_TLS_CLIENTCA, FAIRLEAD_API_CLIENTS, FAIRLEAD_API_TOKENS, FAIRLEAD_API_OPEN, FAIRLEAD_API_REQUESTSPERSECOND, FAIRLEAD_API_AUDIT',
     'flag: unknown key "flows.x"; known in flows: perCpu, mode, newPerSecond',
     'FAIRLEAD_FLOWS_PERCPU: flows.perCpu: got "many", wanted a power of two from 1024 to 4194304',
     'flag: tunnel.mtu: got 12, wanted a whole number from 1280 to 9216',
