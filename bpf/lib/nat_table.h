@@ -113,10 +113,14 @@ __noinline int nat_is(__u32 id, __u32 way, const struct packet *pkt)
 	       service->address[1] == pkt->to.address[1];
 }
 
-/* A tuple's tag in the index, never 0, and its two buckets. */
+/* Bits of a slot that say which connection and way; the others are of the tag, which is never 0 there. */
+#define NAT_SLOT_ID (2 * nat_room - 1)
+
 static __always_inline __u32 nat_tag(__u64 hash)
 {
-	return (__u32)hash | !(__u32)hash;
+	__u32 tag = (__u32)hash & ~NAT_SLOT_ID;
+
+	return tag ? tag : NAT_SLOT_ID + 1;
 }
 
 static __always_inline struct nat_bucket *nat_bucket(__u64 hash, __u32 half)
@@ -124,15 +128,22 @@ static __always_inline struct nat_bucket *nat_bucket(__u64 hash, __u32 half)
 	__u32 index = (__u32)(hash >> 32);
 
 	if (half)
-		index ^= nat_tag(hash) * 0x5bd1e995;
+		index ^= nat_tag(hash) * 0x5bd1e995 >> 8;
 	index &= nat_bucket_mask;
 	return bpf_map_lookup_elem(&nat_index, &index);
 }
 
-/* What a slot holds of a connection: its tag in the low half, as in struct nat_bucket. */
-static __always_inline __u64 nat_slot(__u64 hash, __u32 id, __u32 way)
+/* Of a bucket's slots the one where the search for this hash begins, and those that follow. The one that
+ * counts is among them, and never looks like one that is looked for. */
+static __always_inline __u32 *nat_slot(struct nat_bucket *bucket, __u64 hash, __u32 at)
 {
-	return (__u64)id << 33 | (__u64)way << 32 | nat_tag(hash);
+	return &bucket->slot[((__u32)hash ^ at) % NAT_SLOTS];
+}
+
+/* What a slot holds of a connection. */
+static __always_inline __u32 nat_entry(__u64 hash, __u32 id, __u32 way)
+{
+	return nat_tag(hash) | id << 1 | way;
 }
 
 #define NAT_FOUND 1 /* of what nat_find says; above it the way, and the id */
@@ -148,34 +159,51 @@ __noinline __u64 nat_find(const struct packet *pkt, __u64 hash)
 		if (!bucket)
 			return 0;
 		for (int at = 0; at < NAT_SLOTS; at++) {
-			__u64 slot = *(volatile __u64 *)&bucket->slot[at];
+			__u32 entry = *(volatile __u32 *)nat_slot(bucket, hash, at);
+			__u32 place = entry & NAT_SLOT_ID;
 
-			if ((__u32)slot == nat_tag(hash) && nat_is(slot >> 33, slot >> 32 & 1, pkt))
-				return slot >> 32 << 1 | NAT_FOUND;
+			if ((entry ^ place) == nat_tag(hash) && nat_is(place >> 1, place & 1, pkt))
+				return (__u64)place << 1 | NAT_FOUND;
 		}
+		if (!*(volatile __u32 *)&bucket->slot[NAT_AWAY])
+			return 0;
 	}
 	return 0;
 }
 
-/* Without a branch for each: the verifier would go all 256 ways. */
-static __always_inline __u64 nat_used_slots(const struct nat_bucket *bucket)
+/* Without a branch for each: the verifier would go all ways. */
+static __always_inline __u32 nat_used_slots(const struct nat_bucket *bucket)
 {
-	__u64 count = 0;
+	__u32 count = 0;
 
-	for (int at = 0; at < NAT_SLOTS; at++) {
-		__u64 slot = bucket->slot[at], negative = -slot;
+	for (int at = 0; at < NAT_AWAY; at++) {
+		__u32 entry = bucket->slot[at], negative = -entry;
 
 		asm volatile("" : "+r"(negative)); /* or clang finds the branch in it */
-		count += (slot | negative) >> 63;
+		count += (entry | negative) >> 31;
 	}
 	return count;
 }
 
-static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 value)
+static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 hash, __u32 entry)
 {
-	for (int at = 0; at < NAT_SLOTS; at++)
-		if (!bucket->slot[at] && !__sync_val_compare_and_swap(&bucket->slot[at], 0, value))
+	for (int at = 0; at < NAT_SLOTS; at++) {
+		__u32 *slot = nat_slot(bucket, hash, at);
+
+		if (!*slot && slot != &bucket->slot[NAT_AWAY] &&
+		    !__sync_val_compare_and_swap(slot, 0, entry))
 			return true;
+	}
+	return false;
+}
+
+static __always_inline bool nat_link_away(struct nat_bucket *one, struct nat_bucket *other, __u64 hash,
+					  __u32 entry)
+{
+	__sync_fetch_and_add(&one->slot[NAT_AWAY], 1);
+	if (nat_link_in(other, hash, entry))
+		return true;
+	__sync_fetch_and_sub(&one->slot[NAT_AWAY], 1);
 	return false;
 }
 
@@ -186,28 +214,36 @@ static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 value)
 __noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 {
 	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
-	__u64 value = nat_slot(hash, id, way);
+	__u32 entry = nat_entry(hash, id, way);
 
 	if (!one || !other)
 		return false;
-	__u64 used = nat_used_slots(one);
+	__u32 used = nat_used_slots(one);
 
-	if (used >= NAT_SLOTS / 2 && nat_used_slots(other) < used)
-		return nat_link_in(other, value) || nat_link_in(one, value);
-	return nat_link_in(one, value) || nat_link_in(other, value);
+	if (used >= NAT_AWAY / 2 && nat_used_slots(other) < used && nat_link_away(one, other, hash, entry))
+		return true;
+	return nat_link_in(one, hash, entry) || nat_link_away(one, other, hash, entry);
+}
+
+static __always_inline bool nat_unlink_in(struct nat_bucket *bucket, __u64 hash, __u32 entry)
+{
+	for (int at = 0; at < NAT_SLOTS; at++) {
+		__u32 *slot = nat_slot(bucket, hash, at);
+
+		if (*slot == entry && __sync_val_compare_and_swap(slot, entry, 0) == entry)
+			return true;
+	}
+	return false;
 }
 
 __noinline int nat_unlink(__u64 hash, __u32 id, __u32 way)
 {
-	__u64 value = nat_slot(hash, id, way);
+	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
+	__u32 entry = nat_entry(hash, id, way);
 
-	for (__u32 half = 0; half < 2; half++) {
-		struct nat_bucket *bucket = nat_bucket(hash, half);
-
-		for (int at = 0; bucket && at < NAT_SLOTS; at++)
-			if (bucket->slot[at] == value)
-				__sync_val_compare_and_swap(&bucket->slot[at], value, 0);
-	}
+	if (one && other && !nat_unlink_in(one, hash, entry) && one->slot[NAT_AWAY] &&
+	    nat_unlink_in(other, hash, entry))
+		__sync_fetch_and_sub(&one->slot[NAT_AWAY], 1);
 	return 0;
 }
 

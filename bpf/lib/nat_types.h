@@ -6,10 +6,11 @@
 #include "maps.h"
 
 /* As in types.h, for the tables of NAT. */
-enum nat_abi { NAT_ABI_VERSION = 1 };
+enum nat_abi { NAT_ABI_VERSION = 2 };
 
 enum nat_limit {
-	NAT_SLOTS = 8,	    /* of an index bucket: a cache line */
+	NAT_SLOTS = 16,	    /* of an index bucket: a cache line */
+	NAT_AWAY = 15,	    /* the one that counts */
 	NAT_POOLS = 256,    /* of addresses to translate sources to; 0: of connection ids, see nat_ring */
 	NAT_POOL_SIZE = 16, /* addresses of a pool */
 };
@@ -28,12 +29,13 @@ enum nat_state {
 };
 
 /*
- * Where a connection is, by the tag of its tuple in either direction. A tuple has two buckets, by its hash; a
- * slot is {tag, connection << 1 | way} as one u64, so that it is written and taken by compare-and-swap; 0:
- * free.
+ * Where a connection is, by the tag of its tuple in either direction. A tuple has two buckets, and in each a
+ * slot where the search for it begins, by its hash. A slot is connection << 1 | way, and above that as much of
+ * the tag as there is room for, so that it is written and taken by compare-and-swap; 0: free. The last one
+ * counts the tuples that are in their second bucket and this is their first.
  */
 struct nat_bucket {
-	__u64 slot[NAT_SLOTS];
+	__u32 slot[NAT_SLOTS];
 };
 _Static_assert(sizeof(struct nat_bucket) == 64, "one cache line");
 

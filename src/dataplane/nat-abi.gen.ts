@@ -3,11 +3,12 @@
 import { be16, be32, bytes, struct, u8, u16, u32, u64 } from './codec.js';
 
 export const NatAbi = {
-  VERSION: 1,
+  VERSION: 2,
 } as const;
 
 export const NatLimit = {
-  SLOTS: 8,
+  SLOTS: 16,
+  AWAY: 15,
   POOLS: 256,
   POOL_SIZE: 16,
 } as const;

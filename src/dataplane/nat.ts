@@ -61,8 +61,8 @@ export interface NatTables {
 const RING_ADDRESSES = 16;
 const PORTS = 65536;
 const NO_PACKET = new Uint8Array(64);
-/** A bucket of eight for four connections: two slots each, half of them free. */
-const bucketsFor = (connections: number): number => connections / 2;
+/** A bucket of sixteen for four connections: two slots each, half of them free. */
+const bucketsFor = (connections: number): number => connections / 4;
 
 const natRoot = (bpffs: string): string => join(pinRoot(bpffs), `nat-v${NatAbi.VERSION}`);
 
