@@ -29,16 +29,30 @@ struct nat_anchor {
 };
 const struct nat_anchor nat_anchor __attribute__((used)) = {};
 
-/* Where requests come from is where replies go: the router may have been replaced by another. */
+/*
+ * Where requests come from is where replies go: the router may have been replaced by another. Noted only
+ * then: nat_details is one more cache line.
+ */
 static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return;
-	nat->interface = skb->ifindex;
-	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
+	const __be16 *macs = (const __be16 *)eth;
+	__u64 sum = mix(skb->ifindex, (__u64)macs[0] << 32 | (__u64)macs[1] << 16 | macs[2]);
+	__u32 digest = mix(sum, (__u64)macs[3] << 32 | (__u64)macs[4] << 16 | macs[5]) | 1;
+
+	if (nat->router == digest)
+		return;
+	struct nat_detail *detail = nat_detail(nat->id);
+
+	if (!detail)
+		return;
+	detail->interface = skb->ifindex;
+	__builtin_memcpy(detail->router_mac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(detail->own_mac, eth->h_dest, ETH_ALEN);
+	nat->router = digest;
 }
 
 /* A request to its backend. */

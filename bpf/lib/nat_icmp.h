@@ -183,7 +183,9 @@ __noinline int nat_icmp(struct __sk_buff *skb, bool out)
 	__u64 found = nat_find(&quote.back, flow_hash(&quote.back));
 	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
 
-	if (!nat)
+	const struct nat_detail *detail = nat_detail(found >> 2);
+
+	if (!nat || !detail)
 		return NAT_NOT_OURS;
 	__u32 way = found >> 1 & 1;
 	const struct backend *backend = NULL;
@@ -200,7 +202,7 @@ __noinline int nat_icmp(struct __sk_buff *skb, bool out)
 	/* Sent by the quoted packet's own destination, or by a router that a backend may not know the way to.
 	 */
 	bool by_end = pkt->from[0] == quote.back.from[0] && pkt->from[1] == quote.back.from[1];
-	const __be64 *sender = by_end || (way == NAT_REQUEST && nat->pool) ? from.address : pkt->from;
+	const __be64 *sender = by_end || (way == NAT_REQUEST && detail->pool) ? from.address : pkt->from;
 
 	if (!nat_write_quote(skb, &quote, &from, &to) || !nat_readdress(skb, &quote, pkt, sender, to.address))
 		return TC_ACT_SHOT;

@@ -52,8 +52,11 @@ static __always_inline int nat_to_client(struct __sk_buff *skb, const struct nat
 {
 	if (!nat->service)
 		return TC_ACT_UNSPEC;
-	return nat_set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0)
-								: TC_ACT_SHOT;
+	const struct nat_detail *detail = nat_detail(nat->id);
+
+	return detail && nat_set_macs(skb, detail->router_mac, detail->own_mac)
+		       ? bpf_redirect(detail->interface, 0)
+		       : TC_ACT_SHOT;
 }
 
 /* As in XDP: requests only, by service and member. */

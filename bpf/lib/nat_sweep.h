@@ -46,8 +46,11 @@ static long nat_sweep_one(__u32 turn, struct nat_sweep *sweep)
 	if (nat->state == NAT_GONE) {
 		if (silent >> SWEEP_GRACE_SHIFT == 0)
 			return 0;
-		if (nat->pool)
-			nat_put(nat->pool, (__u32)nat->pad << 16 | bpf_ntohs(nat->source_port));
+		struct nat_detail *detail = nat_detail(id);
+
+		if (detail && detail->pool)
+			nat_put(detail->pool,
+				(__u32)detail->pool_address << 16 | bpf_ntohs(nat->source_port));
 		nat->state = NAT_FREE;
 		nat_put(0, id);
 		__sync_fetch_and_add(&counts->freed, 1);

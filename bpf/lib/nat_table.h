@@ -25,6 +25,11 @@ static __always_inline struct nat_connection *nat_connection(__u32 id)
 	return bpf_map_lookup_elem(&nat_connections, &id);
 }
 
+static __always_inline struct nat_detail *nat_detail(__u32 id)
+{
+	return bpf_map_lookup_elem(&nat_details, &id);
+}
+
 /* Takes one of a pool; NAT_NONE when it is empty, or eight others were faster. */
 static __always_inline __u32 nat_take(__u32 pool)
 {
@@ -82,12 +87,33 @@ static __always_inline __u32 nat_id_take(void)
 	return id < nat_room ? id : NAT_NONE;
 }
 
+static __always_inline bool same_address(const __be64 *one, const __be64 *other)
+{
+	return one[0] == other[0] && one[1] == other[1];
+}
+
 /*
  * From here on functions of their own, with plain arguments, are verified once and not once for each way to
  * them.
  *
- * Whether the connection's packets that go this way look so.
+ * Whether the addresses of the connection's packets that go this way are these: of all families. Apart, for
+ * what is not IPv4.
  */
+__noinline int nat_is_between(__u32 id, __u32 way, const struct packet *pkt)
+{
+	struct nat_connection *nat = nat_connection(id);
+	struct nat_detail *detail = nat_detail(id);
+
+	if (!nat || !detail || !pkt)
+		return false;
+	if (way == NAT_REPLY)
+		return same_address(detail->backend_address, pkt->from) &&
+		       same_address(detail->source, pkt->to.address);
+	return same_address(detail->client, pkt->from) &&
+	       (nat->service || same_address(detail->backend_address, pkt->to.address));
+}
+
+/* Whether the connection's packets that go this way look so. */
 __noinline int nat_is(__u32 id, __u32 way, const struct packet *pkt)
 {
 	struct nat_connection *nat = nat_connection(id);
@@ -95,22 +121,25 @@ __noinline int nat_is(__u32 id, __u32 way, const struct packet *pkt)
 	if (!nat || !pkt || nat->protocol != pkt->to.protocol || nat->state == NAT_FREE ||
 	    nat->state == NAT_GONE)
 		return false;
+	__be32 from = pkt->from[0], to = pkt->to.address[0];
+	bool ipv4 = pkt->to.family == FAMILY_IPV4;
+
 	if (way == NAT_REPLY)
 		return nat->backend_family == pkt->to.family && nat->backend_port == pkt->from_port &&
-		       nat->source_port == pkt->to.port && nat->backend_address[0] == pkt->from[0] &&
-		       nat->backend_address[1] == pkt->from[1] && nat->source[0] == pkt->to.address[0] &&
-		       nat->source[1] == pkt->to.address[1];
+		       nat->source_port == pkt->to.port &&
+		       (ipv4 ? nat->backend4 == from && nat->source4 == to : nat_is_between(id, way, pkt));
 	if (nat->client_family != pkt->to.family || nat->client_port != pkt->from_port ||
-	    nat->vip_port != pkt->to.port || nat->client[0] != pkt->from[0] || nat->client[1] != pkt->from[1])
+	    nat->vip_port != pkt->to.port)
+		return false;
+	if (ipv4 ? nat->client4 != from || (!nat->service && nat->backend4 != to)
+		 : !nat_is_between(id, way, pkt))
 		return false;
 	if (!nat->service)
-		return nat->backend_address[0] == pkt->to.address[0] &&
-		       nat->backend_address[1] == pkt->to.address[1];
+		return true;
 	__u32 number = nat->service;
 	struct nat_service *service = bpf_map_lookup_elem(&nat_services, &number);
 
-	return service && service->address[0] == pkt->to.address[0] &&
-	       service->address[1] == pkt->to.address[1];
+	return service && same_address(service->address, pkt->to.address);
 }
 
 /* Bits of a slot that say which connection and way; the others are of the tag, which is never 0 there. */
@@ -190,7 +219,7 @@ static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 hash, _
 	for (int at = 0; at < NAT_SLOTS; at++) {
 		__u32 *slot = nat_slot(bucket, hash, at);
 
-		if (!*slot && slot != &bucket->slot[NAT_AWAY] &&
+		if (!*slot && ((__u32)hash ^ at) % NAT_SLOTS != NAT_AWAY &&
 		    !__sync_val_compare_and_swap(slot, 0, entry))
 			return true;
 	}
@@ -251,9 +280,10 @@ __noinline int nat_unlink(__u64 hash, __u32 id, __u32 way)
 __noinline __u64 nat_hash(__u32 id, __u32 way)
 {
 	struct nat_connection *nat = nat_connection(id);
+	struct nat_detail *detail = nat_detail(id);
 	struct packet pkt = {};
 
-	if (!nat)
+	if (!nat || !detail)
 		return 0;
 	__u32 number = nat->service;
 	struct nat_service *service = bpf_map_lookup_elem(&nat_services, &number);
@@ -263,15 +293,15 @@ __noinline __u64 nat_hash(__u32 id, __u32 way)
 		pkt.to.family = nat->backend_family;
 		pkt.from_port = nat->backend_port;
 		pkt.to.port = nat->source_port;
-		copy_address(pkt.from, nat->backend_address);
-		copy_address(pkt.to.address, nat->source);
+		copy_address(pkt.from, detail->backend_address);
+		copy_address(pkt.to.address, detail->source);
 	} else {
 		pkt.to.family = nat->client_family;
 		pkt.from_port = nat->client_port;
 		pkt.to.port = nat->vip_port;
-		copy_address(pkt.from, nat->client);
+		copy_address(pkt.from, detail->client);
 		copy_address(pkt.to.address,
-			     nat->service && service ? service->address : nat->backend_address);
+			     nat->service && service ? service->address : detail->backend_address);
 	}
 	return flow_hash(&pkt);
 }

@@ -44,6 +44,7 @@ export interface NatProgram {
 export interface NatTables {
   readonly handle: Readonly<Record<NatMapName, NativeMap>>;
   readonly connections: Uint8Array; // struct nat_connection, one after the other
+  readonly details: Uint8Array; // struct nat_detail, as connections
   readonly services: Uint8Array; // struct nat_service by number
   readonly pools: Uint8Array; // struct nat_pool by number
   readonly ring: Uint32Array;
@@ -86,6 +87,7 @@ function entriesFor(connections: number): Record<NatMapName, number> {
     ...(entries as Record<NatMapName, number>),
     nat_index: bucketsFor(connections),
     nat_connections: connections,
+    nat_details: connections,
     nat_ring: connections + RING_ADDRESSES * PORTS,
   };
 }
@@ -163,6 +165,7 @@ function openTables(
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
+    details: new Uint8Array(handle.nat_details.mmap()),
     services: new Uint8Array(handle.nat_services.mmap()),
     pools: new Uint8Array(handle.nat_pools.mmap()),
     ring: new Uint32Array(handle.nat_ring.mmap()),
