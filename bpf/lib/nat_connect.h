@@ -103,6 +103,37 @@ struct nat_peer {
 	__u8 family; /* of the address */
 };
 
+/*
+ * Begins a connection where the client's last one with these ports was, when it is with the same peer: it
+ * keeps the place in the index and the source, whose sequence numbers the backend knows. Else ends that:
+ * false.
+ */
+__noinline int nat_renew(__u32 id, const struct nat_peer *peer, __u32 ticks)
+{
+	struct nat_connection *nat = nat_connection(id);
+	struct nat_detail *detail = nat_detail(id);
+
+	if (!nat || !detail || !peer)
+		return false;
+	if (nat->backend != peer->backend || nat->backend_port != peer->port || detail->pool != peer->pool ||
+	    nat->backend_family != peer->family || !same_address(detail->backend_address, peer->address) ||
+	    nat->state == NAT_GONE) {
+		nat_end(id, ticks);
+		return false;
+	}
+	nat->seen = ticks;
+	for (int way = NAT_REQUEST; way <= NAT_REPLY; way++) {
+		nat->packets[way] = 0;
+		nat->bytes[way] = 0;
+		detail->packets_high[way] = 0;
+		detail->handshake_us[way] = 0;
+	}
+	detail->begun = ticks;
+	detail->fins = 0;
+	*(volatile __u8 *)&nat->state = NAT_NEW;
+	return true;
+}
+
 /* Begins the connection of this packet: NAT_OUTCOME_BEGUN << 32 | id, or why not. Its hash is flow_hash's. */
 __noinline __u64 nat_begin(const struct packet *pkt, const struct nat_peer *peer, __u64 hash, __u32 ticks)
 {
