@@ -11,8 +11,7 @@
 #include "hash.h"
 #include "nat_maps.h"
 
-/* Buckets - 1, a power of two - 1; connections there is room for. */
-const volatile __u32 nat_bucket_mask = 0;
+/* Connections there is room for, a power of two. */
 const volatile __u32 nat_room = 0;
 /* First 96 bits of the addresses that stand for IPv4 ones where sources stay (RFC 6052). */
 const volatile __be32 nat_prefix[3] = {};
@@ -152,13 +151,24 @@ static __always_inline __u32 nat_tag(__u64 hash)
 	return tag ? tag : NAT_SLOT_ID + 1;
 }
 
-static __always_inline struct nat_bucket *nat_bucket(__u64 hash, __u32 half)
-{
-	__u32 index = (__u32)(hash >> 32);
+/*
+ * At full load there are 32 tuples for each of the first buckets, of which 15 find room in it, and less than
+ * 9 for each of the others, of which they take the emptier one (Azar et al., "Balanced allocations", 1994).
+ */
+#define NAT_FIRST (nat_room / 16)
+#define NAT_OTHERS (nat_room / 8)
+#define NAT_BUCKETS 3 /* of a tuple */
 
-	if (half)
-		index ^= nat_tag(hash) * 0x5bd1e995 >> 8;
-	index &= nat_bucket_mask;
+static __always_inline struct nat_bucket *nat_bucket(__u64 hash, __u32 turn)
+{
+	__u32 index = (__u32)(hash >> 32) & (NAT_FIRST - 1);
+
+	if (turn > 0) {
+		index = hash * 0x9e3779b97f4a7c15ULL >> 40;
+		if (turn > 1)
+			index ^= nat_tag(hash) * 0x5bd1e995 >> 8;
+		index = NAT_FIRST + (index & (NAT_OTHERS - 1));
+	}
 	return bpf_map_lookup_elem(&nat_index, &index);
 }
 
@@ -182,8 +192,8 @@ __noinline __u64 nat_find(const struct packet *pkt, __u64 hash)
 {
 	if (!pkt)
 		return 0;
-	for (__u32 half = 0; half < 2; half++) {
-		struct nat_bucket *bucket = nat_bucket(hash, half);
+	for (__u32 turn = 0; turn < NAT_BUCKETS; turn++) {
+		struct nat_bucket *bucket = nat_bucket(hash, turn);
 
 		if (!bucket)
 			return 0;
@@ -226,32 +236,36 @@ static __always_inline bool nat_link_in(struct nat_bucket *bucket, __u64 hash, _
 	return false;
 }
 
-static __always_inline bool nat_link_away(struct nat_bucket *one, struct nat_bucket *other, __u64 hash,
+static __always_inline bool nat_link_away(struct nat_bucket *from, struct nat_bucket *to, __u64 hash,
 					  __u32 entry)
 {
-	__sync_fetch_and_add(&one->slot[NAT_AWAY], 1);
-	if (nat_link_in(other, hash, entry))
+	__sync_fetch_and_add(&from->slot[NAT_AWAY], 1);
+	if (nat_link_in(to, hash, entry))
 		return true;
-	__sync_fetch_and_sub(&one->slot[NAT_AWAY], 1);
+	__sync_fetch_and_sub(&from->slot[NAT_AWAY], 1);
 	return false;
 }
 
-/*
- * Into the first of its two buckets, which is looked at first; into the emptier one (Azar et al., "Balanced
- * allocations", 1994) when the first is half full. False: both are full.
- */
+/* False: its buckets are full. */
 __noinline int nat_link(__u64 hash, __u32 id, __u32 way)
 {
-	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
+	struct nat_bucket *first = nat_bucket(hash, 0), *one = nat_bucket(hash, 1),
+			  *other = nat_bucket(hash, 2);
 	__u32 entry = nat_entry(hash, id, way);
 
-	if (!one || !other)
+	if (!first || !one || !other)
 		return false;
+	if (nat_link_in(first, hash, entry))
+		return true;
+	__sync_fetch_and_add(&first->slot[NAT_AWAY], 1);
 	__u32 used = nat_used_slots(one);
 
 	if (used >= NAT_AWAY / 2 && nat_used_slots(other) < used && nat_link_away(one, other, hash, entry))
 		return true;
-	return nat_link_in(one, hash, entry) || nat_link_away(one, other, hash, entry);
+	if (nat_link_in(one, hash, entry) || nat_link_away(one, other, hash, entry))
+		return true;
+	__sync_fetch_and_sub(&first->slot[NAT_AWAY], 1);
+	return false;
 }
 
 static __always_inline bool nat_unlink_in(struct nat_bucket *bucket, __u64 hash, __u32 entry)
@@ -267,12 +281,18 @@ static __always_inline bool nat_unlink_in(struct nat_bucket *bucket, __u64 hash,
 
 __noinline int nat_unlink(__u64 hash, __u32 id, __u32 way)
 {
-	struct nat_bucket *one = nat_bucket(hash, 0), *other = nat_bucket(hash, 1);
+	struct nat_bucket *first = nat_bucket(hash, 0), *one = nat_bucket(hash, 1),
+			  *other = nat_bucket(hash, 2);
 	__u32 entry = nat_entry(hash, id, way);
 
-	if (one && other && !nat_unlink_in(one, hash, entry) && one->slot[NAT_AWAY] &&
-	    nat_unlink_in(other, hash, entry))
+	if (!first || !one || !other || nat_unlink_in(first, hash, entry) || !first->slot[NAT_AWAY])
+		return 0;
+	if (!nat_unlink_in(one, hash, entry)) {
+		if (!one->slot[NAT_AWAY] || !nat_unlink_in(other, hash, entry))
+			return 0;
 		__sync_fetch_and_sub(&one->slot[NAT_AWAY], 1);
+	}
+	__sync_fetch_and_sub(&first->slot[NAT_AWAY], 1);
 	return 0;
 }
 

@@ -29,10 +29,12 @@ enum nat_state {
 };
 
 /*
- * Where a connection is, by the tag of its tuple in either direction. A tuple has two buckets, and in each a
- * slot where the search for it begins, by its hash. A slot is connection << 1 | way, and above that as much
- * of the tag as there is room for, so that it is written and taken by compare-and-swap; 0: free. The last one
- * counts the tuples that are in their second bucket and this is their first.
+ * Where a connection is, by the tag of its tuple in either direction. A tuple has three buckets, and in each
+ * a slot where the search for it begins, by its hash. The first is one of few, which lie in the caches and
+ * take nearly all there is when the table is far from full; the others are for what does not fit there. A
+ * slot is connection << 1 | way, and above that as much of the tag as there is room for, so that it is
+ * written and taken by compare-and-swap; 0: free. The last one counts the tuples that are in a later bucket
+ * of theirs: at 0 the search is over.
  */
 struct nat_bucket {
 	__u32 slot[NAT_SLOTS];

@@ -220,7 +220,6 @@ export const MapShape = {
 
 /** The switches in .rodata, set before load. */
 export const Config = {
-  natBucketMask: { name: 'nat_bucket_mask', ...u32(0) },
   natRoom: { name: 'nat_room', ...u32(0) },
   natPrefix: { name: 'nat_prefix', ...bytes(0, 12) },
 } as const;

@@ -62,8 +62,8 @@ export interface NatTables {
 const RING_ADDRESSES = 16;
 const PORTS = 65536;
 const NO_PACKET = new Uint8Array(64);
-/** A bucket of sixteen for four connections: two slots each, half of them free. */
-const bucketsFor = (connections: number): number => connections / 4;
+/** As NAT_FIRST and NAT_OTHERS of nat_table.h. */
+const bucketsFor = (connections: number): number => connections / 16 + connections / 8;
 
 const natRoot = (bpffs: string): string => join(pinRoot(bpffs), `nat-v${NatAbi.VERSION}`);
 
@@ -114,11 +114,7 @@ export async function loadNat(
   const object = native.openObject(objectPath('tc_nat'));
   try {
     setConstants(object, program, 0);
-    for (const [variable, value] of [
-      [Config.natBucketMask, bucketsFor(room) - 1],
-      [Config.natRoom, room],
-    ] as const)
-      object.setVariable(variable.name, new Uint8Array(Uint32Array.of(value).buffer));
+    object.setVariable(Config.natRoom.name, new Uint8Array(Uint32Array.of(room).buffer));
     object.setVariable(Config.natPrefix.name, config.prefix);
     for (const [name, map] of Object.entries(maps.handle)) {
       if (!object.maps.includes(name)) continue;

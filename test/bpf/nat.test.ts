@@ -273,18 +273,34 @@ test('nat: states of TCP', () => {
   );
 });
 
-test('nat: a SYN on the ports of a finished connection begins another', () => {
+test('nat: a SYN on the ports of a finished connection begins another, with the same source', () => {
+  const talk = begin(4, 'tcp');
+  becomes(request(talk), 'request');
+  becomes(reply(talk, { flags: TCP.RST }), 'reset');
+  becomes(request(talk, { flags: TCP.SYN }), 'another one');
+  const [now, ...more] = path.connections();
+  assert.ok(now);
+  assert.equal(more.length, 0);
+  assert.equal(now.state, NatState.NEW);
+  assert.deepEqual([...new Uint32Array(now.packets.slice().buffer)], [1, 0], 'counted from the beginning');
+  assert.equal(path.outcomes(4).begun, 2);
+  becomes(reply(talk, { flags: TCP.SYN | TCP.ACK }), 'its reply');
+  becomes(request(talk), 'its acknowledgement');
+  assert.equal(path.connections()[0]?.state, NatState.ESTABLISHED);
+});
+
+test('nat: a SYN on the ports of a finished connection, to another backend: the old one is over', () => {
   const talk = begin(4, 'tcp');
   becomes(request(talk, { flags: TCP.RST }), 'reset');
-  const run = path.run(request(talk, { flags: TCP.SYN })[0]);
-  assert.equal(run.retval, TC.REDIRECT);
+  path.backend(5, '10.9.0.22', POOL[4], 2, { port: 8080 });
+  path.ring(POOL[4], 4000, new Uint16Array(251).fill(5));
+  assert.equal(path.run(request(talk, { flags: TCP.SYN })[0]).retval, TC.REDIRECT);
   const [now, ...more] = path.connections();
   assert.equal(more.length, 0);
-  assert.notEqual(now?.sourcePort, talk.sourcePort);
+  assert.equal(now?.backend, 5);
   assert.equal(now?.state, NatState.NEW);
-  const again = { ...talk, sourcePort: now?.sourcePort ?? 0 };
-  becomes(reply(again, { flags: TCP.SYN | TCP.ACK }), 'reply');
-  assert.equal(path.run(reply(talk)[0]).retval >>> 0, TC.UNSPEC, 'the old one is over');
+  assert.notEqual(now?.sourcePort, talk.sourcePort);
+  assert.equal(path.run(reply(talk)[0]).retval >>> 0, TC.UNSPEC);
 });
 
 test('nat: without a port left a connection is refused and counted; what is there goes on', () => {
