@@ -29,32 +29,6 @@ struct nat_anchor {
 };
 const struct nat_anchor nat_anchor __attribute__((used)) = {};
 
-/*
- * Where requests come from is where replies go: the router may have been replaced by another. Noted only
- * then: nat_details is one more cache line.
- */
-static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
-{
-	struct ethhdr *eth = (void *)(long)skb->data;
-
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
-		return;
-	const __be16 *macs = (const __be16 *)eth;
-	__u64 sum = mix(skb->ifindex, (__u64)macs[0] << 32 | (__u64)macs[1] << 16 | macs[2]);
-	__u32 digest = mix(sum, (__u64)macs[3] << 32 | (__u64)macs[4] << 16 | macs[5]) | 1;
-
-	if (nat->router == digest)
-		return;
-	struct nat_detail *detail = nat_detail(nat->id);
-
-	if (!detail)
-		return;
-	detail->interface = skb->ifindex;
-	__builtin_memcpy(detail->router_mac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(detail->own_mac, eth->h_dest, ETH_ALEN);
-	nat->router = digest;
-}
-
 /* A request to its backend. */
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *pkt,
 				   struct nat_connection *nat, const struct service *service, bool begins,
@@ -67,7 +41,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
 	if (!nat_fits(skb, pkt, to->mtu, nat))
 		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);
-	note_router(nat, skb);
+	nat_note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);
 	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
 	nat_count_request(nat, to, skb, service->counters_start, service->pool, begins);

@@ -93,6 +93,32 @@ static __always_inline void nat_tally(struct nat_connection *nat, __u32 way, str
 	nat->bytes[way] += pkt->size;
 }
 
+/*
+ * Where requests come from is where replies go: the router may have been replaced by another. Noted only
+ * then: nat_details is one more cache line.
+ */
+static __always_inline void nat_note_router(struct nat_connection *nat, struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return;
+	const __be16 *macs = (const __be16 *)eth;
+	__u64 sum = mix(skb->ifindex, (__u64)macs[0] << 32 | (__u64)macs[1] << 16 | macs[2]);
+	__u32 digest = mix(sum, (__u64)macs[3] << 32 | (__u64)macs[4] << 16 | macs[5]) | 1;
+
+	if (nat->router == digest)
+		return;
+	struct nat_detail *detail = nat_detail(nat->id);
+
+	if (!detail)
+		return;
+	detail->interface = skb->ifindex;
+	__builtin_memcpy(detail->router_mac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(detail->own_mac, eth->h_dest, ETH_ALEN);
+	nat->router = digest;
+}
+
 /* Who a connection is to be with. */
 struct nat_peer {
 	__be64 address[2];
@@ -115,7 +141,7 @@ __noinline int nat_renew(__u32 id, const struct nat_peer *peer, __u32 ticks)
 
 	if (!nat || !detail || !peer)
 		return false;
-	if (nat->backend != peer->backend || nat->backend_port != peer->port || detail->pool != peer->pool ||
+	if (nat->service != peer->service || nat->backend != peer->backend || nat->backend_port != peer->port || detail->pool != peer->pool ||
 	    nat->backend_family != peer->family || !same_address(detail->backend_address, peer->address) ||
 	    nat->state == NAT_GONE) {
 		nat_end(id, ticks);

@@ -148,7 +148,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       warnings,
       setFeatures: async (features) => {
         const wanted = (features & ServiceFlag.NAT) !== 0 || config.nat.egress.length > 0;
-        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open);
+        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open, warnings);
         await swapFeatures(features);
         return nat;
       },

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_nat beside xdp_lb: its tables, its links, and the sweep that runs in the kernel.
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { isSame, openSwaps } from './attach.js';
@@ -177,11 +177,21 @@ function openTables(
   };
 }
 
-/** Loads tc_nat with the packet path's tables, attaches it to the interfaces, takes over what an earlier daemon has pinned, and has the kernel sweep. */
+/** Gives up tables of another layout with the connections in them, and their programs: no version that was released had any. */
+function dropOtherLayouts(bpffs: string, warnings: string[]): void {
+  for (const root of natRoots(pinRoot(bpffs))) {
+    if (root === natRoot(bpffs)) continue;
+    rmSync(root, { recursive: true, force: true });
+    warnings.push(`NAT's tables of another version of Fairlead are dropped, with their connections: ${root}`);
+  }
+}
+
+/** Loads tc_nat with the packet path's tables, attaches it to the interfaces, takes over what an earlier daemon has pinned, and has the kernel sweep. `warnings` gets sentences about what was not as wished. */
 export async function openNat(
   config: NatConfig,
   program: ProgramConfig & { readonly bpffs: string; readonly interfaces: readonly InterfaceConfig[] },
   maps: Maps,
+  warnings: string[],
 ): Promise<NatTables> {
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
@@ -216,6 +226,7 @@ export async function openNat(
     if (start.run(NO_PACKET, null).retval !== 1)
       throw new FairleadError('native', 'start the sweep of nat_connections: the kernel refused its timer');
     start.close();
+    dropOtherLayouts(program.bpffs, warnings);
     return tables;
   } finally {
     for (const each of [...links, nat, out, object, ...Object.values(adopted)]) each.close();
@@ -224,7 +235,10 @@ export async function openNat(
 
 /** Whether an earlier daemon has left NAT running. */
 export const hasNat = (bpffs: string): boolean =>
-  existsSync(join(natRoot(bpffs), 'links')) && readdirSync(join(natRoot(bpffs), 'links')).length > 0;
+  existsSync(pinRoot(bpffs)) &&
+  natRoots(pinRoot(bpffs)).some(
+    (root) => existsSync(join(root, 'links')) && readdirSync(join(root, 'links')).length > 0,
+  );
 
 /** A pool as user space made it, without what is taken and put back since. */
 export interface PoolShape {
