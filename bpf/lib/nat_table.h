@@ -176,7 +176,10 @@ static __always_inline struct nat_bucket *nat_bucket(__u64 hash, __u32 turn)
  * counts is among them, and never looks like one that is looked for. */
 static __always_inline __u32 *nat_slot(struct nat_bucket *bucket, __u64 hash, __u32 at)
 {
-	return &bucket->slot[((__u32)hash ^ at) % NAT_SLOTS];
+	__u32 place = (__u32)hash ^ at;
+
+	asm volatile("" : "+r"(place)); /* the verifier of 6.1 knows a bound by the last mask only */
+	return &bucket->slot[place % NAT_SLOTS];
 }
 
 /* What a slot holds of a connection. */
