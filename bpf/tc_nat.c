@@ -111,7 +111,6 @@ __noinline int nat_packet(struct __sk_buff *skb)
 			anew = !tcp || syn;
 		if (!anew)
 			return forward(skb, &pkt, nat, &service, false, ticks);
-		nat_end(found >> 2, ticks);
 	}
 	if (tcp && (!syn || pkt.tcp_flags & TCP_ACK))
 		return nat_drop(service.number, NAT_OUTCOME_UNKNOWN);
@@ -134,7 +133,9 @@ __noinline int nat_packet(struct __sk_buff *skb)
 		return nat_drop(service.number, NAT_OUTCOME_UNTRANSLATABLE);
 	copy_address(peer.address, to->address);
 	peer.port = to->port ? to->port : pkt.to.port;
-	__u64 begun = nat_begin(&pkt, &peer, hash, ticks);
+	__u64 begun = found && nat_renew(found >> 2, &peer, ticks)
+			      ? (__u64)NAT_OUTCOME_BEGUN << 32 | found >> 2
+			      : nat_begin(&pkt, &peer, hash, ticks);
 
 	nat = nat_connection((__u32)begun);
 	if (begun >> 32 != NAT_OUTCOME_BEGUN || !nat)

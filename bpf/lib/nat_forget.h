@@ -17,8 +17,9 @@ struct nat_forgetting {
 static long nat_forget_one(__u32 id, struct nat_forgetting *forgetting)
 {
 	struct nat_connection *nat = nat_connection(id);
+	struct nat_detail *detail = nat_detail(id);
 
-	if (!nat)
+	if (!nat || !detail)
 		return 1;
 	if (!nat->service || nat->state == NAT_FREE || nat->state == NAT_GONE)
 		return 0;
@@ -26,8 +27,8 @@ static long nat_forget_one(__u32 id, struct nat_forgetting *forgetting)
 	struct nat_service *service = bpf_map_lookup_elem(&nat_services, &number);
 	struct backend *backend = bpf_map_lookup_elem(&backends, &other);
 
-	if (service && !service->gone && backend && backend->address[0] == nat->backend_address[0] &&
-	    backend->address[1] == nat->backend_address[1])
+	if (service && !service->gone && backend && backend->address[0] == detail->backend_address[0] &&
+	    backend->address[1] == detail->backend_address[1])
 		return 0;
 	nat_end(id, forgetting->now);
 	forgetting->ended++;

@@ -57,7 +57,7 @@ __noinline int nat_fragment(struct __sk_buff *skb, bool out)
 
 	if (way == NAT_REQUEST && nat->service && !backend)
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
-	__s32 mtu = backend ? backend->mtu : nat->service ? nat_mtu(skb, nat->interface) : 0;
+	__s32 mtu = backend ? backend->mtu : nat->service ? nat_mtu(skb, nat_home(nat)) : 0;
 
 	if (mtu && (__s32)pkt.size + nat_growth(nat, &pkt) > mtu)
 		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);

@@ -176,14 +176,15 @@ static __always_inline bool nat_readdress(struct __sk_buff *skb, const struct na
 }
 
 /* Who an error is from on the other side of the connection. */
-static __always_inline void nat_sender(struct nat_error *error, const struct nat_connection *nat)
+static __always_inline void nat_sender(struct nat_error *error, const struct nat_connection *nat,
+				       const struct nat_detail *detail)
 {
 	const __be64 *from = error->pkt.from, *quoted = error->quote.back.from;
 	bool by_end = from[0] == quoted[0] && from[1] == quoted[1];
 	bool across = nat->client_family != nat->backend_family;
 
 	/* A backend may not know the way to a router outside, nor has its family a name for it. */
-	if (by_end || (error->way == NAT_REQUEST && nat->pool) ||
+	if (by_end || (error->way == NAT_REQUEST && detail->pool) ||
 	    (across && !nat_other_name(from, error->quote.family, error->sender)))
 		copy_address(error->sender, error->from.address);
 	else if (!across)
@@ -213,7 +214,9 @@ __noinline int nat_icmp(struct __sk_buff *skb, bool out)
 	__u64 found = nat_find(&quote->back, flow_hash(&quote->back));
 	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
 
-	if (!nat)
+	const struct nat_detail *detail = nat_detail(found >> 2);
+
+	if (!nat || !detail)
 		return NAT_NOT_OURS;
 	error->way = found >> 1 & 1;
 	if (out != (error->way == NAT_REQUEST && !nat->service))
@@ -224,7 +227,7 @@ __noinline int nat_icmp(struct __sk_buff *skb, bool out)
 			return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
 	}
 	nat_ends(nat, error->way, &quote->back, &error->from, &error->to);
-	nat_sender(error, nat);
+	nat_sender(error, nat, detail);
 	if (nat->client_family != nat->backend_family) {
 		if (!nat_error_across(skb, error))
 			return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);

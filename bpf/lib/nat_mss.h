@@ -113,13 +113,15 @@ __noinline int nat_clamp(struct __sk_buff *skb, const struct packet *pkt, const 
 
 		most = service ? service->mss : 0;
 	} else {
-		most = nat_egress_value(nat->client_family, nat->client) >> 16;
+		const struct nat_detail *detail = nat_detail(nat->id);
+
+		most = detail ? nat_egress_value(nat->client_family, detail->client) >> 16 : 0;
 	}
 	if (most == NAT_MSS_AUTO) {
 		const struct backend *backend = number ? nat_taking(nat->backend) : NULL;
 		__u32 far = backend ? nat_segment(backend->mtu, nat->backend_family) : 0;
 
-		most = nat_interface_segment(skb, number ? nat->interface : 0, nat->client_family);
+		most = nat_interface_segment(skb, number ? nat_home(nat) : 0, nat->client_family);
 		if (far && (!most || far < most))
 			most = far;
 	}

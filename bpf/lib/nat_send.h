@@ -52,8 +52,11 @@ static __always_inline int nat_to_client(struct __sk_buff *skb, const struct nat
 {
 	if (!nat->service)
 		return TC_ACT_UNSPEC;
-	return nat_set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0)
-								: TC_ACT_SHOT;
+	const struct nat_detail *detail = nat_detail(nat->id);
+
+	return detail && nat_set_macs(skb, detail->router_mac, detail->own_mac)
+		       ? bpf_redirect(detail->interface, 0)
+		       : TC_ACT_SHOT;
 }
 
 /* As in XDP: requests only, by service and member. */
@@ -99,16 +102,12 @@ static __always_inline __s32 nat_size(struct __sk_buff *skb, const struct packet
 	return pkt->l4_offset + header + skb->gso_size;
 }
 
-/* Where requests come from is where replies go: the router may have been replaced by another. */
-static __always_inline void nat_note_router(struct nat_connection *nat, struct __sk_buff *skb)
+/* The interface that requests come in by; 0: none has. */
+static __always_inline __u32 nat_home(const struct nat_connection *nat)
 {
-	struct ethhdr *eth = (void *)(long)skb->data;
+	struct nat_detail *detail = nat_detail(nat->id);
 
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
-		return;
-	nat->interface = skb->ifindex;
-	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
+	return detail ? detail->interface : 0;
 }
 
 #endif

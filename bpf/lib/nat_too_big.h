@@ -25,9 +25,9 @@ static __always_inline __s32 nat_reply_limit(struct __sk_buff *skb, const struct
 	__s32 growth = nat_growth(nat, pkt);
 
 	/* As long as it was, it fits where it came in. */
-	if (pkt->size <= NAT_SMALL || !nat->service || (!growth && nat->interface == skb->ifindex))
+	if (pkt->size <= NAT_SMALL || !nat->service || (!growth && nat_home(nat) == skb->ifindex))
 		return 0;
-	__s32 mtu = nat_mtu(skb, nat->interface);
+	__s32 mtu = nat_mtu(skb, nat_home(nat));
 
 	return mtu && nat_size(skb, pkt) > mtu - growth ? mtu - growth : 0;
 }

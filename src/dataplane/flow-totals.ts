@@ -14,7 +14,6 @@ import {
 } from './flow-table.js';
 import type { Maps } from './maps.js';
 import type { NatTables } from './nat.js';
-import { NatConnection } from './nat-abi.gen.js';
 import { eachNat } from './nat-flows.js';
 
 /** One flow, valid during the call. Numbers of service and backend are those of the maps. */
@@ -66,11 +65,8 @@ export async function eachFlow(
     visit(flow);
   });
   if (!nat) return;
-  const { connections } = nat;
-  flow.source = new Uint8Array(connections.buffer, connections.byteOffset, connections.byteLength);
-  const familyFrom = NatConnection.field.clientFamily.offset - NatConnection.field.client.offset;
-  await eachNat(nat, idleMs, (at, service, backend, isLive, packets, bytes) => {
-    const family = flow.source[at + familyFrom] ?? 0;
+  flow.source = nat.details;
+  await eachNat(nat, idleMs, (at, family, service, backend, isLive, packets, bytes) => {
     visit(Object.assign(flow, { at, service, backend, family, isLive, packets, bytes }));
   });
 }

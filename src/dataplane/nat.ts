@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_nat beside xdp_lb: its tables, its links, and the sweep that runs in the kernel.
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { openSwaps } from './attach.js';
@@ -46,6 +46,7 @@ export interface NatProgram {
 export interface NatTables {
   readonly handle: Readonly<Record<NatMapName, NativeMap>>;
   readonly connections: Uint8Array; // struct nat_connection, one after the other
+  readonly details: Uint8Array; // struct nat_detail, as connections
   readonly services: Uint8Array; // struct nat_service by number
   readonly pools: Uint8Array; // struct nat_pool by number
   readonly ring: Uint32Array;
@@ -69,8 +70,8 @@ const RING_ADDRESSES = 16;
 const PORTS = 65536;
 const BUSY = 0xffffffff; // NAT_NONE
 const NO_PACKET = new Uint8Array(64);
-/** A bucket of eight for four connections: two slots each, half of them free. */
-const bucketsFor = (connections: number): number => connections / 2;
+/** As NAT_FIRST and NAT_OTHERS of nat_table.h. */
+const bucketsFor = (connections: number): number => connections / 16 + connections / 8;
 
 const natRoot = (bpffs: string): string => join(pinRoot(bpffs), `nat-v${NatAbi.VERSION}`);
 
@@ -94,6 +95,7 @@ function entriesFor(connections: number): Record<NatMapName, number> {
     ...(entries as Record<NatMapName, number>),
     nat_index: bucketsFor(connections),
     nat_connections: connections,
+    nat_details: connections,
     nat_ring: connections + RING_ADDRESSES * PORTS,
   };
 }
@@ -119,11 +121,7 @@ export async function loadNat(
   const object = native.openObject(objectPath('tc_nat'));
   try {
     setConstants(object, program, 0);
-    for (const [variable, value] of [
-      [Config.natBucketMask, bucketsFor(room) - 1],
-      [Config.natRoom, room],
-    ] as const)
-      object.setVariable(variable.name, new Uint8Array(Uint32Array.of(value).buffer));
+    object.setVariable(Config.natRoom.name, new Uint8Array(Uint32Array.of(room).buffer));
     object.setVariable(Config.natPrefix.name, config.prefix);
     for (const [name, map] of Object.entries(maps.handle)) {
       if (!object.maps.includes(name)) continue;
@@ -158,6 +156,7 @@ function openTables(object: NativeObject, room: number): NatTables {
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
+    details: new Uint8Array(handle.nat_details.mmap()),
     services: new Uint8Array(handle.nat_services.mmap()),
     pools: new Uint8Array(handle.nat_pools.mmap()),
     ring: new Uint32Array(handle.nat_ring.mmap()),
@@ -176,6 +175,15 @@ function openTables(object: NativeObject, room: number): NatTables {
       for (const map of Object.values(handle)) map.close();
     },
   };
+}
+
+/** Gives up tables of another layout with the connections in them, and their programs: no version that was released had any. */
+function dropOtherLayouts(bpffs: string, warnings: string[]): void {
+  for (const root of natRoots(pinRoot(bpffs))) {
+    if (root === natRoot(bpffs)) continue;
+    rmSync(root, { recursive: true, force: true });
+    warnings.push(`NAT's tables of another version of Fairlead are dropped, with their connections: ${root}`);
+  }
 }
 
 /**
@@ -220,6 +228,7 @@ export async function openNat(
       warnings.push(
         `nat.connections: ${config.connections} wanted, the table there is has room for ${tables.room}: it keeps its size, with its connections, until: fairlead detach`,
       );
+    dropOtherLayouts(program.bpffs, warnings);
     return { ...tables, programs };
   } finally {
     for (const each of [...open, nat, out, object, ...Object.values(adopted)]) each.close();
@@ -227,7 +236,9 @@ export async function openNat(
 }
 
 /** Whether an earlier daemon has left NAT running. */
-export const hasNat = (bpffs: string): boolean => existsSync(join(natRoot(bpffs), 'maps', 'nat_connections'));
+export const hasNat = (bpffs: string): boolean =>
+  existsSync(pinRoot(bpffs)) &&
+  natRoots(pinRoot(bpffs)).some((root) => existsSync(join(root, 'maps', 'nat_connections')));
 
 /** A pool as user space made it, without what is taken and put back since. */
 export interface PoolShape {

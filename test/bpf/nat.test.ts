@@ -244,18 +244,24 @@ test('nat: states of TCP', () => {
   );
 });
 
-test('nat: a SYN on the ports of a finished connection begins another', () => {
+test('nat: a SYN on the ports of a finished connection begins another, with the same source where the backend is', () => {
   const talk = begin(4, 'tcp');
-  becomes(request(talk, { flags: TCP.RST }), 'reset');
-  const run = path.run(request(talk, { flags: TCP.SYN })[0]);
-  assert.equal(run.retval, TC.REDIRECT);
+  becomes(request(talk), 'request');
+  becomes(reply(talk, { flags: TCP.RST }), 'reset');
+  becomes(request(talk, { flags: TCP.SYN }), 'another one');
   const [now, ...more] = path.connections();
-  assert.equal(more.length, 0);
-  assert.notEqual(now?.sourcePort, talk.sourcePort);
-  assert.equal(now?.state, NatState.NEW);
-  const again = { ...talk, sourcePort: now?.sourcePort ?? 0 };
-  becomes(reply(again, { flags: TCP.SYN | TCP.ACK }), 'reply');
+  assert.ok(now?.state === NatState.NEW && more.length === 0);
+  assert.deepEqual([...new Uint32Array(now.packets.slice().buffer)], [1, 0], 'counted from the beginning');
+  becomes(reply(talk, { flags: TCP.SYN | TCP.ACK }), 'its reply');
+  becomes(request(talk, { flags: TCP.RST }), 'reset');
+  path.backend(5, '10.9.0.22', POOL[4], 2, { port: 8080 });
+  path.ring(POOL[4], 4000, new Uint16Array(251).fill(5));
+  assert.equal(path.run(request(talk, { flags: TCP.SYN })[0]).retval, TC.REDIRECT);
+  const [other, ...others] = path.connections();
+  assert.deepEqual([other?.backend, other?.state, others.length], [5, NatState.NEW, 0]);
+  assert.notEqual(other?.sourcePort, talk.sourcePort);
   assert.equal(path.run(reply(talk)[0]).retval >>> 0, TC.UNSPEC, 'the old one is over');
+  assert.equal(path.outcomes(4).begun, 3);
 });
 
 test('nat: without a port left a connection is refused and counted; what is there goes on', () => {

@@ -3,7 +3,7 @@
 import { addressField } from '../../src/controlplane/kernel-state.js';
 import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { loadNat, type NatTables, type NatTimeouts, writeNatService, writePool } from '../../src/dataplane/nat.js';
-import { MapShape, NatConnection, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
+import { MapShape, NatConnection, NatDetail, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { type NativeProgram, type NativeRun, native } from '../../src/dataplane/native.js';
 import { parseAddress } from '../../src/model/address.js';
 import { writePrefix } from '../../src/model/prefix.js';
@@ -46,7 +46,7 @@ export interface NatPath extends PacketPath {
   /** Sources that are translated to a pool on their way out. */
   egress(prefix: string, pool: number): void;
   /** Connections that are not over, as the kernel has them. */
-  connections(): NatConnection[];
+  connections(): (NatConnection & NatDetail)[];
   /** Has the kernel sweep; without, connections stay. */
   sweep(): void;
   /** Packets of a service so far, all outcomes that are not 0. */
@@ -97,9 +97,10 @@ export async function openNatPath(
       tables.handle[name].set(key, new Uint8Array(Uint32Array.of(pool).buffer), 0);
     },
     connections: () =>
-      Array.from({ length: tables.counts[0] ?? 0 }, (_, id) =>
-        NatConnection.decode(tables.connections.subarray(id * NatConnection.size, (id + 1) * NatConnection.size)),
-      ).filter(({ state }) => state !== NatState.FREE && state !== NatState.GONE),
+      Array.from({ length: tables.counts[0] ?? 0 }, (_, id) => ({
+        ...NatConnection.decode(tables.connections.subarray(id * NatConnection.size, (id + 1) * NatConnection.size)),
+        ...NatDetail.decode(tables.details.subarray(id * NatDetail.size, (id + 1) * NatDetail.size)),
+      })).filter(({ state }) => state !== NatState.FREE && state !== NatState.GONE),
     sweep: () => void start?.run(new Uint8Array(64), null),
     outcomes(service) {
       const value = tables.handle.nat_outcomes.get(new Uint8Array(Uint32Array.of(service).buffer));
