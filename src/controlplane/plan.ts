@@ -33,16 +33,16 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 export const sameEntry = (a: Backend, b: Backend): boolean =>
   a === b ||
   (a.flags === b.flags &&
-  a.slot === b.slot &&
-  a.pool === b.pool &&
-  a.interface === b.interface &&
-  a.mtu === b.mtu &&
-  a.port === b.port &&
-  a.tagCount === b.tagCount &&
-  sameBytes(a.tag, b.tag) &&
-  sameBytes(a.address, b.address) &&
-  sameBytes(a.nextHopMac, b.nextHopMac) &&
-  sameBytes(a.sourceMac, b.sourceMac));
+    a.slot === b.slot &&
+    a.pool === b.pool &&
+    a.interface === b.interface &&
+    a.mtu === b.mtu &&
+    a.port === b.port &&
+    a.tagCount === b.tagCount &&
+    sameBytes(a.tag, b.tag) &&
+    sameBytes(a.address, b.address) &&
+    sameBytes(a.nextHopMac, b.nextHopMac) &&
+    sameBytes(a.sourceMac, b.sourceMac));
 export const sameService = (a: Service, b: Service): boolean =>
   a.number === b.number && a.pool === b.pool && a.countersStart === b.countersStart && a.flags === b.flags;
 export const bytesOf = (rows: Uint16Array): Uint8Array => new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);

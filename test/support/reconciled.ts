@@ -41,6 +41,7 @@ export interface Reconciled {
 
 const VERDICTS = ['aborted', 'drop', 'pass', 'tx', 'redirect'];
 const ROUND_MS = 20_000;
+const ROUTED = { ...HOP, onLink: false };
 
 export const changeOf = (object: Pool | Service): Change =>
   'backends' in object
@@ -62,7 +63,7 @@ export async function openReconciled(
     async resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>> {
       await on.resolve();
       return new Map(
-        addresses.map((address) => [address, lost.has(address) ? null : { ...HOP, onLink: !routed.has(address) }]),
+        addresses.map((address) => [address, lost.has(address) ? null : routed.has(address) ? ROUTED : HOP]),
       );
     },
     onChange(listener: () => void): void {
