@@ -95,7 +95,7 @@ export function startReconciler(
   let numbering: Numbering | null = null;
   let tried = -1; // the revision `state.error` is about
   let closed = false;
-  let deadline: NodeJS.Timeout | null = null;
+  let drainEnd: NodeJS.Timeout | null = null;
   let verifying: Promise<void> | null = null;
   let running: Promise<void> | null = null;
   let again = false;
@@ -181,13 +181,13 @@ export function startReconciler(
     if (closed) return;
     const now = Date.now();
     const wait = nextDeadline(store.read(), now) - now + 1;
-    if (wait <= PERIOD_MS) deadline = setTimeout(trigger, wait);
+    if (wait <= PERIOD_MS) drainEnd = setTimeout(trigger, wait);
   }
 
   function trigger(): void {
     if (closed) return;
-    if (deadline) clearTimeout(deadline);
-    deadline = null;
+    if (drainEnd) clearTimeout(drainEnd);
+    drainEnd = null;
     if (running) again = true;
     else running = loop();
   }
@@ -245,7 +245,7 @@ export function startReconciler(
       closed = true;
       unwatch();
       clearInterval(periodic);
-      if (deadline) clearTimeout(deadline);
+      if (drainEnd) clearTimeout(drainEnd);
       await running;
       await verifying;
     },
