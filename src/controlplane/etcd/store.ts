@@ -42,6 +42,8 @@ export interface EtcdStoreOptions {
 
 /** How long a start waits for etcd before it goes on with the file, and a writer for what a faster one wrote, ms. */
 const START_MS = 3000;
+/** The same where there is no file and etcd has begun to answer: a large cluster on a busy machine takes its time. */
+const FIRST_START_MS = 30_000;
 const CATCH_UP_MS = 2000;
 /** After so long away, writes are refused without asking etcd: they would wait in line, each for its own timeout, ms. */
 const AWAY_MS = 3000;
@@ -96,7 +98,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     epoch: 0,
     deleted: new Map(),
   };
-  let away: FairleadError | null = new FairleadError('unavailable', 'etcd has not answered yet');
+  const unheard = new FairleadError('unavailable', 'etcd has not answered yet');
+  let away: FairleadError | null = unheard;
   let awaySince = performance.now();
   /** Why what etcd has is not taken, though it answers. */
   let held: string | null = null;
@@ -334,6 +337,7 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   const isThere = () => away === null || held !== null;
   const isRefused = () => saved === null && (away?.code === 'permission' || away?.code === 'conflict');
   await until(() => isThere() || isRefused(), START_MS);
+  if (saved === null) await until(() => isThere() || away !== unheard, FIRST_START_MS);
   if (!isThere()) {
     if (saved === null) {
       await follower.close();
