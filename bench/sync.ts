@@ -115,6 +115,7 @@ async function follow(): Promise<Follow[]> {
   const cluster = clusterOf(100, 100);
   await fill(writer, cluster);
   const store = await openEtcd(etcd, 'node');
+  etcd.using(store);
   const node = await openReconciled(scope.t, { store });
   const results = new Map<string, number[]>();
   const timed = async (kind: string, object: Pool | Service, remove: boolean, holds: () => boolean): Promise<void> => {
