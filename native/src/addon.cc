@@ -10,6 +10,7 @@
 #include "object.h"
 #include "pin.h"
 #include "program.h"
+#include "routes.h"
 #include "system.h"
 #include "watch.h"
 
@@ -43,6 +44,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("attachXdp", AttachXdp);
   add("attachTcx", AttachTcx);
   add("watchNetwork", Watch::Open);
+  add("askRoutes", AskRoutes);
   add("synchronize", Synchronize);
   add("possibleCpus", PossibleCpus);
   add("tickNs", TickNs);
