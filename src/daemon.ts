@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts of the node's daemon together; nothing else does.
 import { networkInterfaces } from 'node:os';
+import { setTimeout as pause } from 'node:timers/promises';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
+import { type Announcer, openAnnouncer, removeElsewhere } from './controlplane/announce.js';
+import { type Cluster, openCluster } from './controlplane/cluster.js';
 import { type Config, loadConfig } from './controlplane/config.js';
+import { clearDetaching, isDetaching } from './controlplane/detach.js';
 import { openNextHops } from './controlplane/next-hops.js';
-import { startReconciler } from './controlplane/reconciler.js';
+import type { Presence } from './controlplane/presence.js';
+import { type Reconciler, startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
 import { openShared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
-import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
+import { type Dataplane, type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
+import type { EventLog } from './model/events.js';
 import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
+import { openEventLog } from './observability/event-log.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
 import { type Logger, openLog, stopped } from './process.js';
@@ -69,17 +76,65 @@ function onceStarted(started: () => NodeView | null): NodeView {
     pool: async (name) => node().pool(name),
     flows: async (query) => node().flows(query),
     drops: async () => node().drops(),
+    nodes: async () => node().nodes(),
     applied: async (revision, timeoutMs) => node().applied(revision, timeoutMs),
     metrics: async () => node().metrics(),
     admit: (next) => node().admit(next),
   };
 }
 
+/** What announcing depends on. */
+interface AnnouncingParts {
+  readonly dataplane: Dataplane;
+  readonly reconciler: Reconciler;
+  readonly cluster: Cluster;
+  readonly events: EventLog;
+  readonly log: Logger;
+  readonly onClose: OnClose;
+}
+
 /** Runs `close` of what was opened, the last first. */
 type OnClose = (close: () => void | Promise<void>) => void;
 
+/** Keeps a route for each VIP that is ready; null without a table. What runs before left there otherwise is taken away. */
+async function startAnnouncing(
+  { announce, bpffs }: Config,
+  { dataplane, reconciler, cluster, events, log, onClose }: AnnouncingParts,
+): Promise<Announcer | null> {
+  clearDetaching(bpffs);
+  const { table, onStop, drainSeconds } = announce;
+  if (table === null) {
+    await removeElsewhere(null);
+    return null;
+  }
+  const announcer = openAnnouncer({
+    table,
+    reconciler,
+    events,
+    log,
+    withheld: () => {
+      if (isDetaching(bpffs)) return 'the programs are about to be detached';
+      return dataplane.attached() ? cluster.standBack() : 'no program is attached';
+    },
+  });
+  cluster.onChange(announcer.check);
+  reconciler.onRound(() => cluster.announcing(announcer.status().vips.filter(({ announced }) => announced).length));
+  onClose(async () => {
+    if (onStop === 'withdraw' && (await announcer.withdraw())) await pause(drainSeconds * 1000);
+    await announcer.close();
+  });
+  return announcer;
+}
+
 /** Opens the packet path and keeps it equal to the store. */
-async function startNode(config: Config, store: Store, log: Logger, onClose: OnClose): Promise<NodeView> {
+async function startNode(
+  config: Config,
+  store: Store,
+  presence: Presence,
+  events: EventLog,
+  log: Logger,
+  onClose: OnClose,
+): Promise<NodeView> {
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
@@ -105,7 +160,18 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
     settings[family === 4 ? 'tunnelSource' : 'tunnelSource6'].every((byte) => byte === 0),
   );
   const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
-  const facts = nodeFacts(identity, dataplane, reconciler, store);
+  const cluster = openCluster({
+    ...identity,
+    node: config.node,
+    presence,
+    store,
+    reconciler,
+    maps: dataplane.maps,
+    events,
+  });
+  onClose(() => cluster.close());
+  const announcer = await startAnnouncing(config, { dataplane, reconciler, cluster, events, log, onClose });
+  const facts = nodeFacts(identity, dataplane, reconciler, store, cluster, () => announcer?.status() ?? null);
   return { ...facts, metrics: openMetrics(facts) };
 }
 
@@ -116,15 +182,16 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
 export async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
+  const events = openEventLog();
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const { store, close } = await openShared(config.store, log);
+  const { store, presence, close } = await openShared(config.store, config.node, log);
   onClose(close);
   const app = buildApi({ store, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);
-    node = await startNode(config, store, log, onClose);
+    node = await startNode(config, store, presence, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {

@@ -13,10 +13,13 @@ process.exitCode = await runCli(process.argv.slice(2), {
     return migrate(loadConfig({ path, env: process.env, flags: {} }).store, options);
   },
   agent: async (path) => (await import('./agent.js')).runAgent(path),
-  detach: async (bpffs) => [
-    ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
-    ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
-  ],
+  detach: async (bpffs, drainSeconds) => {
+    const { withdrawThen } = await import('./controlplane/detach.js');
+    return withdrawThen(bpffs, drainSeconds, async () => [
+      ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
+      ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
+    ]);
+  },
   lab: {
     up: async (options) => (await lab()).labUp(options),
     down: async (name) => (await lab()).labDown(name),

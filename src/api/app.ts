@@ -8,6 +8,7 @@ import { backendRoutes } from './backends.js';
 import { guardBrowsers } from './guard.js';
 import { healthRoutes } from './health.js';
 import { answerNoRoute } from './no-route.js';
+import { nodeRoutes } from './nodes.js';
 import { observeRoutes } from './observe.js';
 import { poolRoutes } from './pools.js';
 import { bodyLimit, parseBody, problemOf, sendProblem } from './problem.js';
@@ -60,6 +61,7 @@ export function buildApi({ store, node, logger }: Api & { readonly logger?: Fast
       poolRoutes(scope, api);
       backendRoutes(scope, api);
       observeRoutes(scope, api);
+      nodeRoutes(scope, api);
       agentKeyRoute(scope, api);
     },
     { prefix: '/api/v1' },

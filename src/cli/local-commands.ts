@@ -48,8 +48,8 @@ export interface LocalParts extends AgentPart {
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
   /** Copies all from one store to another; `configPath` names both. */
   migrate(configPath: string | null, options: MigrateOptions): Promise<Migrated>;
-  /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
-  detach(bpffs: string): Promise<readonly string[]>;
+  /** Takes everything of Fairlead below this bpffs off the machine, so long after its VIPs are not announced any more; answers what it removed, one phrase each. */
+  detach(bpffs: string, drainSeconds: number): Promise<readonly string[]>;
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
     /** False when there was nothing to take down. */
@@ -100,9 +100,12 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
   const detach = program
     .command('detach')
     .description('take every program, link and pinned table of Fairlead off this machine; balancing stops')
-    .option('--bpffs <path>', 'where the daemon pins them, as in its configuration', '/sys/fs/bpf');
-  withExamples(detach, 'detach').action(async ({ bpffs }: { bpffs: string }) => {
-    const removed = await parts.detach(bpffs);
+    .option('--bpffs <path>', 'where the daemon pins them, as in its configuration', '/sys/fs/bpf')
+    .addOption(
+      integerOption('--drain <seconds>', 'how long to forward on after the VIPs are withdrawn', 0, 3600).default(5),
+    );
+  withExamples(detach, 'detach').action(async ({ bpffs, drain }: { bpffs: string; drain: number }) => {
+    const removed = await parts.detach(bpffs, drain);
     io.out(removed.length === 0 ? 'nothing of Fairlead was attached\n' : `${removed.join('\n')}\n`);
   });
 

@@ -18,7 +18,7 @@ import {
   type Numbering,
   releaseNumbers,
 } from './numbering.js';
-import { plan } from './plan.js';
+import { plan, type Step } from './plan.js';
 import type { PoolRing } from './pool-ring.js';
 import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
@@ -39,6 +39,8 @@ export interface Applied {
   /** Rounds that changed something, and how long the last such took, ms. */
   readonly changes: number;
   readonly lastChangeMs: number;
+  /** How often a ring was found other than it had been written, and was written anew; the pools of the last time. */
+  readonly repairs: { readonly count: number; readonly pools: readonly string[] };
 }
 
 export interface Reconciler {
@@ -47,6 +49,10 @@ export interface Reconciler {
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Called after every round. */
   onRound(listener: () => void): void;
+  /** Whether a round is under way: the kernel may be between two states. */
+  busy(): boolean;
+  /** Has a round begin now: something is not as it should be. */
+  check(): void;
   close(): Promise<void>;
 }
 
@@ -84,6 +90,7 @@ export function startReconciler(
     error: null,
     changes: 0,
     lastChangeMs: 0,
+    repairs: { count: 0, pools: [] },
   };
   /** Every number the kernel may hold: those of `state`, and those of a round that broke off. Null: not read yet. */
   let numbering: Numbering | null = null;
@@ -91,6 +98,7 @@ export function startReconciler(
   let closed = false;
   let timer: NodeJS.Timeout | null = null;
   let running: Promise<void> | null = null;
+  let inRound = false;
   let again = false;
 
   /** By service number: how many counters, 0 when they are those it has been counted in so far. */
@@ -101,6 +109,14 @@ export function startReconciler(
         state.numbering.services.get(id)?.countersStart === countersStart ? 0 : counters,
       ]),
     );
+  }
+
+  /** Pools whose ring is written again though it has not changed since it was written last. */
+  function repairedIn(steps: readonly Step[]): string[] {
+    const written = new Set(steps.flatMap((step) => (step.do === 'set-ring' ? [step.ring] : [])));
+    return state.error !== null || state.revision < 0
+      ? []
+      : [...state.rings].filter(([, { kernel }]) => written.has(kernel)).map(([name]) => name);
   }
 
   async function round(snapshot: Snapshot): Promise<void> {
@@ -125,6 +141,7 @@ export function startReconciler(
     await pause();
     const steps = plan(have, want, (service) => fresh.get(service) ?? 0);
     await pause();
+    const repaired = repairedIn(steps);
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
     const { changed: prepared, clean } = await settings.write(snapshot, given, hops);
@@ -152,6 +169,7 @@ export function startReconciler(
       error: null,
       changes: state.changes + (changed ? 1 : 0),
       lastChangeMs: changed ? performance.now() - started : state.lastChangeMs,
+      repairs: repaired.length > 0 ? { count: state.repairs.count + 1, pools: repaired } : state.repairs,
     };
   }
 
@@ -159,12 +177,14 @@ export function startReconciler(
     do {
       again = false;
       const snapshot = store.read();
+      inRound = true;
       try {
         await round(snapshot);
       } catch (error) {
         tried = snapshot.revision;
         state = { ...state, error: messageOf(error) };
       }
+      inRound = false;
       for (const listener of listeners) listener();
     } while (again && !closed);
     running = null;
@@ -188,6 +208,8 @@ export function startReconciler(
   return {
     state: () => state,
     onRound: (listener) => void listeners.add(listener),
+    busy: () => inRound,
+    check: trigger,
     applied: (revision, timeoutMs) =>
       new Promise((resolve, reject) => {
         const settle = (error: Error | null): void => {
