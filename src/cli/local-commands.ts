@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { FairleadError } from '../model/errors.js';
 import type { AgentPart } from './agent-commands.js';
 import type { Answer } from './client.js';
@@ -13,6 +13,10 @@ export interface LabOptions {
   readonly name: string;
   readonly backends: number;
   readonly balancers: number;
+  /** Where services and pools live: a file, or an etcd in the lab. */
+  readonly store: 'file' | 'etcd';
+  /** Whether the VIPs are announced to the router by BIRD. */
+  readonly bgp: boolean;
 }
 
 /** What there is of a lab; `pid` null: no process runs it. */
@@ -23,6 +27,9 @@ export interface LabState {
   readonly processes: number; // inside the namespaces
   readonly socket: string | null; // of the daemon's API
 }
+
+/** As the command line has it. */
+type Sized = Omit<LabOptions, 'balancers'> & { readonly balancers?: number };
 
 /** From where to where: `file`, `file:PATH` or `etcd`. */
 export interface MigrateOptions {
@@ -144,14 +151,24 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
   const sized = (command: Command) =>
     command
       .addOption(integerOption('--backends <n>', 'how many backends', 1, 64).default(3))
-      .addOption(integerOption('--balancers <n>', 'how many balancers, behind ECMP', 1, 2).default(1));
+      .addOption(
+        integerOption('--balancers <n>', 'how many balancers, behind ECMP (default: 1; 2 with etcd or BGP)', 1, 2),
+      )
+      .addOption(
+        new Option('--store <kind>', 'where pools live: an etcd is started').choices(['file', 'etcd']).default('file'),
+      )
+      .option('--bgp', 'BIRD announces the VIPs to the router, with BFD, instead of fixed routes', false);
+  const whole = <T extends Sized>({ balancers, ...options }: T): Omit<T, 'balancers'> & { balancers: number } => ({
+    ...options,
+    balancers: balancers ?? (options.store === 'etcd' || options.bgp ? 2 : 1),
+  });
   const show = async (command: Command, state: LabState) => {
     const session = await openSession(io, command);
     session.show(state, () => stateLines(state));
   };
 
   withExamples(sized(verb('up', 'bring the lab up and leave it standing')), 'lab up --backends 4 --balancers 2').action(
-    async (options: LabOptions, command: Command) => show(command, await lab.up(options)),
+    async (options: Sized, command: Command) => show(command, await lab.up(whole(options))),
   );
   withExamples(verb('down', 'take the lab down, whatever is left of it'), 'lab down').action(
     async ({ name }: LabOptions) => {
@@ -160,9 +177,11 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
   );
   const run = sized(verb('run', 'bring the lab up, send traffic and show it until Ctrl-C, take the lab down'));
   run.option('--once', 'run the scenario once, print its table; exit code 1 when a connection failed');
-  withExamples(run, 'lab run --once').action(async ({ once = false, ...options }: LabOptions & { once?: boolean }) => {
-    exit(await lab.run({ ...options, once }));
-  });
+  withExamples(run, 'lab run --once', 'lab run --store etcd --bgp').action(
+    async ({ once = false, ...options }: Sized & { once?: boolean }) => {
+      exit(await lab.run({ ...whole(options), once }));
+    },
+  );
   withExamples(verb('status', 'show what there is of the lab'), 'lab status').action(
     async ({ name }: LabOptions, command: Command) => show(command, await lab.status(name)),
   );
