@@ -98,6 +98,7 @@ export function openCluster(options: ClusterOptions): Cluster {
   let isFirst = true;
   let reading = false;
   let readAgain = false;
+  let suspected = false; // a ring was wrong when it was read last, and is being written anew
   let closed = false;
 
   const emit = (name: string, what: string, severity: Severity, message: string): void =>
@@ -215,7 +216,11 @@ export function openCluster(options: ClusterOptions): Cluster {
       do {
         readAgain = false;
         const found = await reader.read();
-        if (found === null || closed) break; // the round that came between asks again
+        if (closed) break;
+        if (found === null) {
+          look(); // the round under way may be one that does not end
+          break; // its end asks again
+        }
         const isWrong = [...found.values()].some(({ asWanted }) => !asWanted);
         if (isWrong && !suspected) {
           suspected = true;
@@ -230,7 +235,6 @@ export function openCluster(options: ClusterOptions): Cluster {
       reading = false;
     }
   }
-  let suspected = false;
 
   reconciler.onRound(() => {
     const { count, pools } = reconciler.state().repairs;
@@ -244,7 +248,11 @@ export function openCluster(options: ClusterOptions): Cluster {
     repairs = count;
     void readRings();
   });
-  const timer = setInterval(() => void readRings(), times.lookMs);
+  const timer = setInterval(() => {
+    if (suspected)
+      reconciler.check(); // what comes of it is read after the round
+    else void readRings();
+  }, times.lookMs);
   timer.unref();
   const unwatch = presence.watch('nodes/', seen);
   void readRings();

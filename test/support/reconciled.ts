@@ -47,10 +47,10 @@ export const changeOf = (object: Pool | Service): Change =>
     ? { kind: 'pool', name: object.name, value: object }
     : { kind: 'service', name: object.name, value: object };
 
-/** `initial`: what the store holds. */
-export async function openReconciled(t: TestContext, initial?: Snapshot): Promise<Reconciled> {
+/** `initial`: what the store holds; or a `store` that others use too, closed by whoever opened it. */
+export async function openReconciled(t: TestContext, initial?: Snapshot, shared?: Store): Promise<Reconciled> {
   const { maps, program, close } = await openPacketPath();
-  const store = openMemoryStore(initial);
+  const store = shared ?? openMemoryStore(initial);
   const lost = new Set<string>();
   const routed = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
@@ -125,11 +125,11 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
   };
   t.after(async () => {
     await reconciler.close();
-    await store.close();
+    if (!shared) await store.close();
     program.close();
     maps.close();
   });
-  await reconciler.applied(initial?.revision ?? 0, ROUND_MS);
+  await reconciler.applied(shared?.read().revision ?? initial?.revision ?? 0, ROUND_MS);
   return node;
 }
 
