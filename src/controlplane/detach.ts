@@ -22,9 +22,9 @@ export async function withdrawThen(
   drainSeconds: number,
   detach: () => Promise<readonly string[]>,
 ): Promise<readonly string[]> {
+  const routes = await readRoutes(null); // before the mark: a daemon that sees it may be the one that withdraws
   if (existsSync(join(bpffs, 'fairlead'))) mkdirSync(markOf(bpffs), { recursive: true });
   try {
-    const routes = await readRoutes(null);
     for (const route of routes) await deleteRoute(route);
     if (routes.length > 0) await pause(drainSeconds * 1000);
     return [

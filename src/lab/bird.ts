@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { ChildProcess } from 'node:child_process';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -62,7 +63,7 @@ async function startBird(
   kind: 'router' | 'balancer',
   directory: string,
   definitions: readonly string[],
-): Promise<LabPrograms> {
+): Promise<LabPrograms & { readonly child: ChildProcess }> {
   mkdirSync(directory, { recursive: true });
   const config = `${directory}/${kind}.conf`;
   copyFileSync(fileURLToPath(new URL(`../../../packaging/bird/${kind}.conf`, import.meta.url)), config);
@@ -78,7 +79,7 @@ async function startBird(
       (text) => text.includes('Daemon is up'),
       () => false,
     );
-    if (isUp) return { close: () => stopChild(child, 2_000) };
+    if (isUp) return { child, close: () => stopChild(child, 2_000) };
     const ended = child.exitCode !== null || child.signalCode !== null;
     if (!ended && Date.now() < deadline) continue;
     await stopChild(child, 1_000);
@@ -99,7 +100,7 @@ export async function nextHopsOf({ router }: Topology, vip: string): Promise<rea
 
 /** Starts all of them; the VIPs are on the router once the balancers announce them. */
 export async function openBird(topology: Topology, directory: string): Promise<LabBird> {
-  const balancers = new Map<string, LabPrograms>();
+  const balancers = new Map<string, Awaited<ReturnType<typeof startBird>>>();
   const start = async (balancer: LabBalancer): Promise<void> => {
     const definitions = balancerDefinitions(topology, balancer);
     const own = `${directory}/bird/${balancer.name}`;
@@ -110,7 +111,9 @@ export async function openBird(topology: Topology, directory: string): Promise<L
   return {
     start,
     async kill({ name }) {
-      await balancers.get(name)?.close();
+      const bird = balancers.get(name);
+      bird?.child.kill('SIGKILL');
+      await bird?.close();
       balancers.delete(name);
     },
     async until(count, timeoutMs, signal) {

@@ -92,7 +92,6 @@ for (const kind of ['memory', 'etcd'] as const) {
     const share = await KINDS[kind](t);
     const nodes = [await openNode(t, 'n1', share), await openNode(t, 'n2', share)];
     const world = randomWorld(random);
-    let distinct = 0;
     for (let step = 0; step < 60; step++) {
       world.change();
       const next = world.snapshot();
@@ -124,9 +123,9 @@ for (const kind of ['memory', 'etcd'] as const) {
           all.every((each) => each === all[0])
         );
       });
-      distinct = Math.max(distinct, new Set(Object.values(digests(seen(nodes[0] as ClusterNode, 'n1')))).size);
+      const own = Object.values(digests(seen(nodes[0] as ClusterNode, 'n1')));
+      assert.equal(new Set(own).size, new Set(Object.values(first ?? {})).size, 'other rows, another digest');
     }
-    assert.ok(distinct > 3, `${distinct} different digests at once: pools with different members have different ones`);
     for (const node of nodes) for (const { name } of nodes) assert.ok(!node.told(name).includes('node.differs'));
   });
 
@@ -217,7 +216,7 @@ for (const kind of ['memory', 'etcd'] as const) {
       twin.cluster.notReady().some((line) => line.startsWith('another node has the name "a": since 1970-')),
     );
     await until('it stands back', () => twin.cluster.standBack() !== null);
-    assert.deepEqual(twin.told('a'), ['node.name_taken']);
+    await until('it is told', () => twin.told('a').join() === 'node.name_taken');
     assert.deepEqual([a.cluster.notReady(), a.told('a')], [[], []]);
     await a.presence.close();
     await until('the name is free', () => twin.cluster.notReady().length === 0);

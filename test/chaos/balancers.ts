@@ -62,9 +62,10 @@ async function again(lab: Lab): Promise<void> {
   await appliedEverywhere(lab);
 }
 
-async function cut(lab: Lab, outMs: number[]): Promise<void> {
+async function cut(lab: Lab, outMs: number[], then: () => Promise<void> = async () => undefined): Promise<void> {
   const began = performance.now();
   await inRouter(lab, 'ip', 'link', 'set', 'lb2', 'down');
+  await then();
   await one(lab);
   outMs.push(performance.now() - began);
 }
@@ -117,10 +118,10 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     lost: true,
     async run(lab, outMs) {
       const balancer = lab.topology.balancers[LB2] ?? assert.fail();
-      lab.daemons[LB2]?.kill();
-      const gone = cut(lab, outMs);
-      await lab.bird?.kill(balancer);
-      await gone;
+      await cut(lab, outMs, async () => {
+        lab.daemons[LB2]?.kill();
+        await lab.bird?.kill(balancer);
+      });
       await inRouter(lab, 'ip', 'link', 'set', 'lb2', 'up');
       await lab.bird?.start(balancer);
       await again(lab);
