@@ -112,13 +112,13 @@ async function startAnnouncing(
     reconciler,
     events,
     log,
+    announcing: cluster.announcing,
     withheld: () => {
       if (isDetaching(bpffs)) return 'the programs are about to be detached';
       return dataplane.attached() ? cluster.standBack() : 'no program is attached';
     },
   });
   cluster.onChange(announcer.check);
-  reconciler.onRound(() => cluster.announcing(announcer.status().vips.filter(({ announced }) => announced).length));
   onClose(async () => {
     if (onStop === 'withdraw' && (await announcer.withdraw())) await pause(drainSeconds * 1000);
     await announcer.close();

@@ -16,6 +16,8 @@ export interface AnnouncerOptions {
   readonly withheld: () => string | null;
   /** Whether a backend answers, as far as is known; all do while nobody asks. */
   readonly isUp?: (pool: string, backend: string) => boolean;
+  /** Told after each look how many addresses are announced. */
+  readonly announcing?: (count: number) => void;
   readonly events: Pick<EventLog, 'emit'>;
   readonly log: Pick<StoreLog, 'warn'>;
 }
@@ -67,7 +69,7 @@ export function vipsOf(
 
 /** Routes that a run before left are kept or taken away once the first round is through; those in other tables go at once. */
 export function openAnnouncer(options: AnnouncerOptions): Announcer {
-  const { table, reconciler, withheld, isUp = () => true, events, log } = options;
+  const { table, reconciler, withheld, isUp = () => true, announcing = () => undefined, events, log } = options;
   let have: Set<string> | null = null; // null: not read yet
   let readAt = Number.NEGATIVE_INFINITY;
   let details = new Map<string, string | null>();
@@ -137,6 +139,7 @@ export function openAnnouncer(options: AnnouncerOptions): Announcer {
         emit(address, 'announced', `${address} is announced`);
       } else details.set(address, `another's route is in table ${table}`);
     }
+    announcing(have.size);
   }
 
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {

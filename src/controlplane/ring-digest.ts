@@ -47,10 +47,11 @@ export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' 
     return `${addressText(entry)} ${entry.port}`;
   };
 
-  async function knowing(rows: Uint16Array, old: Known | undefined): Promise<Known> {
+  /** `members`: owners by number that are known already. */
+  async function knowing(rows: Uint16Array, members: ReadonlyMap<number, string>, old?: Known): Promise<Known> {
     const isSame = old !== undefined && sameRows(rows, old.rows);
     const numbers = isSame ? old.numbers : await numbersIn(rows);
-    const owners = numbers.map(ownerOf);
+    const owners = numbers.map((number) => members.get(number) ?? ownerOf(number));
     if (isSame && owners.every((owner, at) => owner === old.owners[at])) return old;
     return { rows, numbers, owners, digest: await digestOf(rows, numbers, owners) };
   }
@@ -61,20 +62,26 @@ export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' 
       const found = new Map<string, RingReading>();
       const next = new Map<string, Known>();
       for (const name of reconciler.state().rings.keys()) {
-        await pause();
-        if (reconciler.busy()) return null;
-        const { rings, numbering, snapshot } = reconciler.state();
+        const state = reconciler.state();
+        const { rings, numbering, snapshot } = state;
         const [wanted, numbers, stored] = [rings.get(name), numbering.pools.get(name), snapshot.pools.get(name)];
         if (!wanted || !numbers || !stored) continue;
+        const members = new Map<number, string>();
+        let isWanted = true;
+        for (const { address, port } of stored.value.backends) {
+          const number = numbers.members.get(address)?.number ?? 0;
+          const owner = ownerOf(number);
+          members.set(number, owner);
+          isWanted &&= owner === `${address} ${port ?? 0}`;
+          const turn = pause();
+          if (turn) await turn;
+        }
+        if (reconciler.busy() || reconciler.state() !== state) return null;
         const ref = readRingRef(maps, numbers.number);
         const rows = readRingRows(maps, ref);
-        const isWanted =
-          ref.generation === wanted.kernel.generation &&
-          sameRows(rows, wanted.kernel.rows) &&
-          stored.value.backends.every(
-            ({ address, port }) => ownerOf(numbers.members.get(address)?.number ?? 0) === `${address} ${port ?? 0}`,
-          );
-        const one = await knowing(rows, known.get(name));
+        isWanted &&= ref.generation === wanted.kernel.generation && sameRows(rows, wanted.kernel.rows);
+        await pause();
+        const one = await knowing(rows, members, known.get(name));
         next.set(name, one);
         found.set(name, {
           digest: one.digest,
@@ -83,6 +90,7 @@ export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' 
           without: wanted.without,
           asWanted: isWanted,
         });
+        await pause();
       }
       known = next;
       return found;

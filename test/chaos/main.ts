@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // npm run chaos
 import { parseArgs } from 'node:util';
-import { chosenSeed } from '../unit/random.js';
+import { chosenSeed, randomFrom } from '../unit/random.js';
+import { FAULTS, runBalancers } from './balancers.js';
 import { type ChaosResult, runScenario } from './run.js';
 import { SCENARIOS } from './scenarios.js';
 import { runSwaps } from './swaps.js';
@@ -19,7 +20,13 @@ const { values } = parseArgs({
     help: { type: 'boolean' },
   },
 });
-const names = [...SCENARIOS, { name: 'swaps', what: '120 swaps of the program under 12 million live frames' }]
+const SWAPS = 'swaps';
+const BALANCERS = 'balancers';
+const names = [
+  ...SCENARIOS,
+  { name: SWAPS, what: '120 swaps of the program under 12 million live frames' },
+  { name: BALANCERS, what: 'a router with BIRD, two balancers on an etcd: 20 faults of one of them' },
+]
   .map(({ name, what }) => `  ${name.padEnd(14)} ${what}`)
   .join('\n');
 const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed N] [--scale 0..1] [--backends N] [--long N] [--short N] [--forwarding ipip|gue]
@@ -27,12 +34,11 @@ const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed
 Connections on which every byte is accounted for, while a cluster changes. Scenarios:
 ${names}
 --kill: with two balancers behind ECMP, of which one is killed in the middle.`;
-const SWAPS = 'swaps';
 const isChosen = (name: string): boolean => values.scenario?.split(',').includes(name) ?? true;
 const chosen = SCENARIOS.filter(({ name }) => isChosen(name));
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
-if (values.help || (chosen.length === 0 && !isChosen(SWAPS))) {
+if (values.help || (chosen.length === 0 && !isChosen(SWAPS) && !isChosen(BALANCERS))) {
   say(usage);
   process.exitCode = values.help ? 0 : 2;
 } else {
@@ -46,6 +52,21 @@ if (values.help || (chosen.length === 0 && !isChosen(SWAPS))) {
     );
     say(`swaps: ${swaps} swaps, ${frames} frames, ${lost} lost, ${wrong} wrong: ${seconds.toFixed(1)} s`);
     if (lost + wrong > 0) process.exitCode = 1;
+  }
+  if (isChosen(BALANCERS) && !values.kill) {
+    const random = randomFrom(seed);
+    const kinds = Object.keys(FAULTS);
+    const count = Math.max(1, Math.round(20 * Number(values.scale)));
+    const faults = Array.from({ length: count }, () => kinds[Math.floor(random() * kinds.length)] ?? '');
+    const load = { long: Number(values.long), short: Number(values.short) };
+    const { connections, records, violations, stalled, outMs } = await runBalancers('chaos', faults, load, (line) =>
+      say(`  ${line}`),
+    );
+    results.push({ scenario: BALANCERS, violations });
+    const worst = Math.max(0, ...outMs).toFixed(0);
+    say(
+      `  ${violations.length} violations, ${stalled} waited for BFD (out after ${worst} ms at most): ${connections} connections, ${records} records`,
+    );
   }
   for (const scenario of chosen) {
     for (const killed of values.kill ? [true] : [false]) {
