@@ -157,12 +157,8 @@ function header({ topology, daemon, directory, bird, store }: Lab): readonly str
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
     `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
-    ...(store === null
-      ? []
-      : [`etcd     ip netns exec ${router} etcdctl --endpoints ${store} get --prefix /fairlead/`]),
-    ...(bird === null
-      ? []
-      : [`BGP      ip -n ${router} route; birdc -s ${directory}/bird/router/bird.ctl show protocols`]),
+    ...(store === null ? [] : [`etcd     ip netns exec ${router} etcdctl --endpoints ${store} get --prefix /`]),
+    ...(bird === null ? [] : [`BGP      birdc -s ${directory}/bird/router/bird.ctl show protocols`]),
     `log      ${directory}/daemon.log`,
     `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
     '',
