@@ -93,6 +93,11 @@ Napi::Value AskRoutes(const Napi::CallbackInfo& info) {
   const std::string none;
   Arguments args(info, kRoutesPhrase, "rtnetlink", none);
   View message = args.Bytes(0, "message");
+  // The kernel has no answer to what is no message.
+  uint32_t length = 0;
+  if (message.size >= sizeof(nlmsghdr)) memcpy(&length, message.data, sizeof length);
+  if (length < sizeof(nlmsghdr) || length != message.size)
+    args.Refuse(EINVAL, "it is not as long as its header says");
   if (args.failed()) return args.Reject();
   auto q = std::make_shared<Question>();
   q->message.assign(message.data, message.data + message.size);
