@@ -70,15 +70,45 @@ static __always_inline void nat_count_request(const struct nat_connection *nat, 
 	count->connections += begins;
 }
 
-/* Whether it fits a way: a super-packet is cut to pieces of what it says. */
-static __always_inline bool nat_fits(struct __sk_buff *skb, const struct packet *pkt, __u32 mtu,
-				     const struct nat_connection *nat)
+/* What the packet is longer by on the other side of its connection; IP bytes. */
+static __always_inline __s32 nat_growth(const struct nat_connection *nat, const struct packet *pkt)
 {
-	__u32 size = skb->gso_size ? skb->gso_size + pkt->l4_offset + TCP_HEADER_MIN : pkt->size;
+	__s32 more = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
 
-	if (nat->backend_family > nat->client_family)
-		size += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-	return size <= mtu;
+	if (nat->client_family == nat->backend_family)
+		return 0;
+	if (pkt->fragment)
+		more += sizeof(struct nat_fragment_header);
+	return pkt->to.family == FAMILY_IPV4 ? more : -more;
+}
+
+/* IP bytes; of a super-packet, of the longest piece that it is cut to. */
+static __always_inline __s32 nat_size(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 header = UDP_HEADER_SIZE;
+
+	if (!skb->gso_size)
+		return pkt->size;
+	if (pkt->to.protocol == IPPROTO_TCP) {
+		__u8 *tcp = (void *)(long)skb->data + sizeof(struct ethhdr) + (pkt->l4_offset & 0x3f);
+
+		if ((void *)(tcp + TCP_HEADER_MIN) > (void *)(long)skb->data_end)
+			return pkt->size;
+		header = (tcp[12] >> 4) * 4;
+	}
+	return pkt->l4_offset + header + skb->gso_size;
+}
+
+/* Where requests come from is where replies go: the router may have been replaced by another. */
+static __always_inline void nat_note_router(struct nat_connection *nat, struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return;
+	nat->interface = skb->ifindex;
+	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
+	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
 }
 
 #endif

@@ -9,9 +9,10 @@
 enum nat_abi { NAT_ABI_VERSION = 1 };
 
 enum nat_limit {
-	NAT_SLOTS = 8,	    /* of an index bucket: a cache line */
-	NAT_POOLS = 256,    /* of addresses to translate sources to; 0: of connection ids, see nat_ring */
-	NAT_POOL_SIZE = 16, /* addresses of a pool */
+	NAT_SLOTS = 8,	      /* of an index bucket: a cache line */
+	NAT_POOLS = 256,      /* of addresses to translate sources to; 0: of connection ids, see nat_ring */
+	NAT_POOL_SIZE = 16,   /* addresses of a pool */
+	NAT_MSS_AUTO = 65535, /* as an MSS: what fits the ways to both ends; an MSS is at most 65495 */
 };
 
 /* Directions of a connection. */
@@ -69,9 +70,11 @@ _Static_assert(sizeof(struct nat_connection) == 128, "two cache lines");
 
 struct nat_service {
 	__be64 address[2]; /* the VIP, as in service_key */
-	__u32 pool;	   /* sources are translated to it; 0: they stay */
-	__u32 pool_other;  /* the same for backends of the other family; 0: IPv4 sources are embedded, see
+	__u16 pool;	   /* sources are translated to it; 0: they stay */
+	__u16 mss;	   /* the most that SYNs may ask for; 0: what they like; or NAT_MSS_AUTO */
+	__u16 pool_other;  /* the pool for backends of the other family; 0: IPv4 sources are embedded, see
 			      nat_prefix */
+	__u16 gone;	   /* 1: deleted; its connections end, see nat_forget */
 } __attribute__((aligned(8)));
 
 /*
@@ -95,7 +98,7 @@ struct nat_counts {
 	__u32 freed;	/* connections that have ended */
 };
 
-/* Private sources. The value is the number of their pool. */
+/* Private sources. The value: the number of their pool, and above its 16 bits an MSS as in nat_service. */
 struct nat_prefix4 {
 	__u32 prefix_size;
 	__be32 address;
@@ -124,9 +127,10 @@ enum nat_outcome {
 	NAT_OUTCOME_BUDGET,	/* DROP: the service's new-flow budget is used up */
 	NAT_OUTCOME_UNKNOWN,	/* DROP: to a VIP, of no connection, and begins none */
 	NAT_OUTCOME_NO_BACKEND, /* DROP: no backend of the pool can take it */
-	NAT_OUTCOME_TOO_BIG,	/* DROP: would not fit the way to the backend */
-	NAT_OUTCOME_MALFORMED,	/* DROP: to a VIP, with lengths that contradict each other */
-	/* DROP: between families: options, fragments, UDP without a checksum, or no pool for the source. */
+	NAT_OUTCOME_TOO_BIG, /* DROP: would not fit its way; the sender was told what would, if it could be */
+	NAT_OUTCOME_MALFORMED, /* DROP: to a VIP, with lengths that contradict each other */
+	/* DROP: between families: options, fragments of UDP without a checksum, errors without a counterpart,
+	 * or no pool for the source. */
 	NAT_OUTCOME_UNTRANSLATABLE,
 	NAT_OUTCOME_ERROR, /* an ICMP error about a connection, on its way */
 	NAT_OUTCOME_COUNT,

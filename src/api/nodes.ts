@@ -39,12 +39,28 @@ export function nodeRoutes(app: FastifyInstance, { node }: Api): void {
   const answer = Type.Object({ items: Type.Array(Node), nextCursor: orNull(Type.String()) });
   app.get<{ Querystring: ListQuery }>(
     '/nodes',
-    { schema: describe({ summary: 'The nodes of the cluster', tag: 'node', query: ListQuery, answer }) },
+    {
+      schema: describe({
+        operation: 'listNodes',
+        summary: 'The nodes of the cluster',
+        tag: 'node',
+        query: ListQuery,
+        answer,
+      }),
+    },
     async ({ query }) => page(new Map((await node.nodes()).map((each) => [each.name, each])), query),
   );
   app.get<{ Params: { name: string } }>(
     '/nodes/:name',
-    { schema: describe({ summary: 'One node of the cluster', tag: 'node', query: NoQuery, answer: Node }) },
+    {
+      schema: describe({
+        operation: 'getNode',
+        summary: 'One node of the cluster',
+        tag: 'node',
+        query: NoQuery,
+        answer: Node,
+      }),
+    },
     async ({ params: { name } }) => {
       const found = (await node.nodes()).find((each) => each.name === name);
       if (!found) throw new FairleadError('not-found', `there is no node "${name}"`);

@@ -7,7 +7,7 @@ import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
 import { desired, type NextHops, nextDeadline, type RingCache } from './desired.js';
 import { readKernel } from './kernel-state.js';
-import { type NatSources, writeNat } from './nat.js';
+import { forgetNat, type NatSources, writeNat } from './nat.js';
 import type { NextHopResolver } from './next-hops.js';
 import {
   adoptNumbering,
@@ -146,8 +146,17 @@ export function startReconciler(
     numbering = given; // from here on the kernel may hold them
     const { changed: prepared, clean } = await settings.write(snapshot, given, hops);
     const nat = await setFeatures(featuresOf(snapshot));
-    if (nat) writeNat(nat, snapshot, given, sources, steps);
+    if (nat) {
+      await forgetNat(nat, have.services, false);
+      writeNat(nat, snapshot, given, sources, steps);
+    }
     await apply(maps, steps, places);
+    if (nat)
+      await forgetNat(
+        nat,
+        want.services,
+        steps.some((step) => step.do === 'clear-backend'),
+      );
     const cleaned = await clean();
     const healed = writeVipFilter(
       maps,

@@ -10,6 +10,7 @@ export const NatLimit = {
   SLOTS: 8,
   POOLS: 256,
   POOL_SIZE: 16,
+  MSS_AUTO: 65535,
 } as const;
 
 export const NatState = {
@@ -41,12 +42,16 @@ export const NatOutcome = {
 export interface NatService {
   address: Uint8Array;
   pool: number;
+  mss: number;
   poolOther: number;
+  gone: number;
 }
 export const NatService = struct<NatService>(24, {
   address: bytes(0, 16),
-  pool: u32(16),
-  poolOther: u32(20),
+  pool: u16(16),
+  mss: u16(18),
+  poolOther: u16(20),
+  gone: u16(22),
 });
 
 export interface NatPool {

@@ -46,8 +46,14 @@ const stateOf = (word: number): number => (word >>> STATE_SHIFT) & 0xff;
 const lives = (state: number): boolean => state > NatState.FREE && state < NatState.GONE;
 const pair = (low = 0, high = 0): number => low + high * 2 ** 32;
 
-/** Ticks from `then` to `now`, low halves; 0 for a packet that came after `now` was read. */
-export const ticksSince = (now: number, then: number): number => Math.max(0, (now - then) | 0);
+/** Ticks a packet may have come after `now` was read, as SWEEP_AHEAD of nat_sweep.h. */
+const AHEAD = 2 ** 16;
+
+/** Ticks from `then` to `now`, low halves: less than 2^32, which is 198 days at HZ=250; 0 for a packet that came after `now` was read. */
+export function ticksSince(now: number, then: number): number {
+  const ticks = (now - then) >>> 0;
+  return ticks >= 2 ** 32 - AHEAD ? 0 : ticks;
+}
 
 /** Connections that have ever been one: those behind it are empty. */
 const usedOf = ({ counts, room }: NatTables): number => Math.min(room, counts[NatCounts.field.used.offset >> 2] ?? 0);
@@ -162,6 +168,31 @@ export function readNat(tables: NatTables, id: number): FlowRecord | null {
       clientNs,
     },
   };
+}
+
+/** Calls `visit` with what each connection has had of requests: where its client's address (16 bytes) is in the connections, and the rest as numbers. */
+export async function eachNat(
+  tables: NatTables,
+  idleMs: number,
+  visit: (at: number, service: number, backend: number, isLive: boolean, packets: number, bytes: number) => void,
+): Promise<void> {
+  const words = wordsOf(tables);
+  const limit = (idleMs * 1e6) / native.tickNs();
+  const now = tables.now();
+  await walk(tables, words, (at) => {
+    const owner = words[at + OWNER] ?? 0;
+    const isLive =
+      stateOf(words[at + STATE_WORD] ?? 0) < NatState.CLOSING && ticksSince(now, words[at + SEEN] ?? 0) <= limit;
+    const packets = pair(words[at + PACKETS], (words[at + PACKETS_HIGH] ?? 0) & 0xffff);
+    visit(
+      (at + CLIENT) * 4,
+      owner & 0xffff,
+      owner >>> 16,
+      isLive,
+      packets,
+      pair(words[at + BYTES], words[at + BYTES + 1]),
+    );
+  });
 }
 
 /** Calls `count` with the backend and the service of each connection that is not closing or closed and had a packet in the last `idleMs`. */

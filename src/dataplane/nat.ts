@@ -3,13 +3,14 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { isSame, openSwaps } from './attach.js';
+import { openSwaps } from './attach.js';
 import type { InterfaceConfig } from './dataplane.js';
 import type { Maps } from './maps.js';
 import { Config, MapShape, NatAbi, NatLimit, NatPool, NatService, NatState } from './nat-abi.gen.js';
-import { type NativeLink, type NativeMap, type NativeObject, native } from './native.js';
+import { type NativeMap, type NativeObject, native } from './native.js';
 import { pinOver, pinRoot } from './pins.js';
 import { objectPath, type ProgramConfig, setConstants } from './program.js';
+import { placeProgram, type TcMode } from './tc.js';
 
 /** Seconds without a packet after which a connection ends, by its state. */
 export interface NatTimeouts {
@@ -37,6 +38,7 @@ export type NatMapName = keyof typeof MapShape;
 export interface NatProgram {
   readonly interface: string;
   readonly program: string;
+  readonly mode: TcMode;
   readonly tag: string;
 }
 
@@ -52,6 +54,11 @@ export interface NatTables {
   /** Connections there is room for. */
   readonly room: number;
   readonly programs: readonly NatProgram[];
+  /**
+   * Ends, at once, the connections whose service is `gone` or whose backend number is another one's. To be called when no packet can begin such
+   * a connection any more.
+   */
+  forget(): Promise<void>;
   /** The time now as `seen` and `begun` of a connection have it: ticks, low half. */
   now(): number;
   close(): void;
@@ -60,6 +67,7 @@ export interface NatTables {
 /** Entries of nat_ring: ids of all connections, and the ports of this many addresses. */
 const RING_ADDRESSES = 16;
 const PORTS = 65536;
+const BUSY = 0xffffffff; // NAT_NONE
 const NO_PACKET = new Uint8Array(64);
 /** A bucket of eight for four connections: two slots each, half of them free. */
 const bucketsFor = (connections: number): number => connections / 2;
@@ -100,13 +108,12 @@ function adopt(root: string): Partial<Record<NatMapName, NativeMap>> {
   return found;
 }
 
-/** Loads tc_nat with the packet path's tables, and with `reuse` for its own, for these interfaces. Rejects with the addon's error. */
+/** Loads tc_nat with the packet path's tables, and with `reuse` for its own. Rejects with the addon's error. */
 export async function loadNat(
   config: NatConfig,
   program: ProgramConfig,
   maps: Maps,
   reuse: Partial<Record<NatMapName, NativeMap>>,
-  interfaces: readonly string[] = [],
 ): Promise<{ readonly object: NativeObject; readonly tables: NatTables }> {
   const room = reuse.nat_connections?.info.maxEntries ?? config.connections;
   const object = native.openObject(objectPath('tc_nat'));
@@ -129,7 +136,7 @@ export async function loadNat(
       if (known) object.reuseMap(name, known);
     }
     await object.load();
-    const tables = openTables(object, room, interfaces, config.egress);
+    const tables = openTables(object, room);
     if (!reuse.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
     writeTimeouts(tables, config.timeouts);
     return { object, tables };
@@ -139,27 +146,15 @@ export async function loadNat(
   }
 }
 
-function programsOn(object: NativeObject, name: string, interfaces: readonly string[]): readonly NatProgram[] {
-  const program = object.program(name);
-  const { tag } = program;
-  program.close();
-  return interfaces.map((each) => ({ interface: each, program: name, tag }));
-}
+/** Between tries while the sweep is at work, which takes a few milliseconds. */
+const FORGET_AGAIN_MS = 2;
 
-function openTables(
-  object: NativeObject,
-  room: number,
-  interfaces: readonly string[],
-  egress: readonly string[],
-): NatTables {
+function openTables(object: NativeObject, room: number): NatTables {
   const handle = Object.fromEntries(
     (Object.keys(MapShape) as NatMapName[]).map((name) => [name, object.map(name)]),
   ) as Record<NatMapName, NativeMap>;
   const clock = object.program('nat_clock');
-  const programs = [
-    ...programsOn(object, 'tc_nat', interfaces),
-    ...programsOn(object, 'tc_nat_out', interfaces.length > 0 ? egress : []),
-  ];
+  const forget = object.program('nat_forget');
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
@@ -169,28 +164,37 @@ function openTables(
     timeouts: new Uint32Array(handle.nat_timeouts.mmap()),
     counts: new Uint32Array(handle.nat_counts.mmap()),
     room,
-    programs,
+    programs: [],
+    async forget() {
+      while ((await forget.runMany(NO_PACKET, null, 1, false)).retval === BUSY)
+        await new Promise((resolve) => setTimeout(resolve, FORGET_AGAIN_MS));
+    },
     now: () => clock.run(NO_PACKET, null).retval,
     close() {
       clock.close();
+      forget.close();
       for (const map of Object.values(handle)) map.close();
     },
   };
 }
 
-/** Loads tc_nat with the packet path's tables, attaches it to the interfaces, takes over what an earlier daemon has pinned, and has the kernel sweep. */
+/**
+ * Loads tc_nat with the packet path's tables, attaches it to the interfaces, takes over what an earlier daemon has pinned, and has the kernel
+ * sweep. `warnings` gets sentences about what was not as wished.
+ */
 export async function openNat(
   config: NatConfig,
   program: ProgramConfig & { readonly bpffs: string; readonly interfaces: readonly InterfaceConfig[] },
   maps: Maps,
+  warnings: string[],
 ): Promise<NatTables> {
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
   const adopted = adopt(root);
   const names = [...new Set([...program.interfaces.map(({ name }) => name), ...config.egress])];
-  const { object, tables } = await loadNat(config, program, maps, adopted, names);
+  const { object, tables } = await loadNat(config, program, maps, adopted);
   const [nat, out] = [object.program('tc_nat'), object.program('tc_nat_out')];
-  const links: NativeLink[] = [];
+  const open: { close(): void }[] = [];
   try {
     for (const [name, map] of Object.entries(tables.handle))
       if (!adopted[name as NatMapName]) pinOver(join(root, 'maps', name), map);
@@ -199,33 +203,31 @@ export async function openNat(
       ...names.map((name) => ({ name, direction: 'ingress', of: nat, pin: name }) as const),
       ...config.egress.map((name) => ({ name, direction: 'egress', of: out, pin: `out-${name}` }) as const),
     ];
+    const programs: NatProgram[] = [];
     for (const { name, direction, of, pin: pinName } of hooks) {
       const pin = join(root, 'links', pinName.replaceAll('.', ':'));
-      const old = existsSync(pin) ? native.openLink(pin) : null;
-      if (old && old.interfaceIndex === native.interfaceIndex(name) && old.interfaceIndex !== 0) {
-        links.push(old);
-        if (!isSame(old, of)) await swaps.swap(old, of, name);
-        continue;
-      }
-      old?.close();
-      const link = await native.attachTcx(of, name, null, direction);
-      links.push(link);
-      pinOver(pin, link);
+      const { tc = 'auto' } = program.interfaces.find((each) => each.name === name) ?? {};
+      const mode = await placeProgram(of, object, { interface: name, direction, root, pin }, tc, swaps, open);
+      programs.push({ interface: name, program: of.name, mode, tag: of.tag });
     }
     swaps.done();
     const start = object.program('nat_start');
     if (start.run(NO_PACKET, null).retval !== 1)
       throw new FairleadError('native', 'start the sweep of nat_connections: the kernel refused its timer');
     start.close();
-    return tables;
+    await tables.forget(); // what a daemon that died had not
+    if (tables.room !== config.connections)
+      warnings.push(
+        `nat.connections: ${config.connections} wanted, the table there is has room for ${tables.room}: it keeps its size, with its connections, until: fairlead detach`,
+      );
+    return { ...tables, programs };
   } finally {
-    for (const each of [...links, nat, out, object, ...Object.values(adopted)]) each.close();
+    for (const each of [...open, nat, out, object, ...Object.values(adopted)]) each.close();
   }
 }
 
 /** Whether an earlier daemon has left NAT running. */
-export const hasNat = (bpffs: string): boolean =>
-  existsSync(join(natRoot(bpffs), 'links')) && readdirSync(join(natRoot(bpffs), 'links')).length > 0;
+export const hasNat = (bpffs: string): boolean => existsSync(join(natRoot(bpffs), 'maps', 'nat_connections'));
 
 /** A pool as user space made it, without what is taken and put back since. */
 export interface PoolShape {
@@ -273,6 +275,9 @@ export function placePool(tables: NatTables, size: number): number | null {
 /** What a request of this service is translated with. */
 export const writeNatService = (tables: NatTables, number: number, value: NatService): void =>
   tables.services.set(NatService.encode(value), number * NatService.size);
+
+export const readNatService = (tables: NatTables, number: number): NatService =>
+  NatService.decode(tables.services.subarray(number * NatService.size, (number + 1) * NatService.size));
 
 function writeTimeouts({ timeouts }: NatTables, wanted: NatTimeouts): void {
   const ticks = (seconds: number): number => Math.max(1, Math.round((seconds * 1e9) / native.tickNs()));

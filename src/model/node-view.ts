@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Effect } from './effect.js';
 import type { Snapshot } from './objects.js';
+import type { Topology, TopologyQuery } from './topology.js';
 
 /** How far a drain is, as this node's flow table has it. */
 export interface DrainStatus {
@@ -83,6 +85,12 @@ export interface FlowView {
   };
 }
 
+/** Where the last flow of a page stands; null: there are no more behind it. */
+export interface FlowPage {
+  readonly items: readonly FlowView[];
+  readonly last: { readonly value: number; readonly place: number } | null;
+}
+
 export interface FlowQuery {
   readonly service?: string;
   readonly backend?: string;
@@ -101,7 +109,12 @@ export interface DropCount {
 export interface NatStatus {
   readonly capacity: number;
   readonly entries: number; // those just ended included
-  readonly programs: readonly { readonly interface: string; readonly program: string; readonly tag: string }[];
+  readonly programs: readonly {
+    readonly interface: string;
+    readonly program: string;
+    readonly mode: 'tcx' | 'clsact';
+    readonly tag: string;
+  }[];
 }
 
 export interface NodeStatus {
@@ -185,7 +198,8 @@ export interface NodeView {
   /** Null while the node has not applied an object of this name. */
   service(name: string): Promise<ServiceStatus | null>;
   pool(name: string): Promise<PoolStatus | null>;
-  flows(query: FlowQuery): Promise<readonly FlowView[]>;
+  /** Behind `after`, the `last` of the page before. A flow whose value changes meanwhile may be in two pages or in none; with sort 'age' none does. */
+  flows(query: FlowQuery, after?: FlowPage['last']): Promise<FlowPage>;
   drops(): Promise<readonly DropCount[]>;
   /** All nodes of the cluster by name, this one among them. */
   nodes(): Promise<readonly NodeInfo[]>;
@@ -193,6 +207,9 @@ export interface NodeView {
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Prometheus text and its content type. */
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** What would come of the store going from `before` to `next`: rows and live flows that would move. Changes nothing. */
+  effect(before: Snapshot, next: Snapshot): Promise<Effect>;
+  topology(query: TopologyQuery): Promise<Topology>;
   /** Throws 'full' (naming the field) when the kernel's tables have no room for these objects beside what they hold; called inside Store.update. */
   admit(next: Snapshot): void;
 }

@@ -161,7 +161,7 @@ test('nat flows: a private source on its way out has no service, and is with the
   path.egress('10.20.0.0/16', 2);
   const ends = { protocol: 'tcp', from: '10.20.0.7', to: '198.51.100.9', fromPort: 40_000, toPort: 443 } as const;
   path.leave(packet({ ...ends, flags: TCP.SYN }));
-  const [view, ...more] = await views();
+  const [view, ...more] = (await views()).items;
   assert.equal(more.length, 0);
   const { service, backend, protocol, client, vip, nat } = view ?? assert.fail();
   assert.deepEqual([service, backend, protocol], [null, null, 'tcp']);
@@ -175,7 +175,7 @@ test('nat flows: between families each end has its own', async () => {
   path.pool(2, ['fd00:9::10']);
   path.nat(2, VIP, 81, 'tcp', 2, 1, 2);
   path.run(packet({ protocol: 'tcp', from: CLIENT, to: VIP, fromPort: 30_000, toPort: 81, flags: TCP.SYN }));
-  const [view] = await views();
+  const [view] = (await views()).items;
   assert.equal(view?.client, `${CLIENT}:30000`);
   assert.equal(view?.nat?.destination, '[fd00:9::21]:8080');
   assert.match(view?.nat?.source ?? '', /^\[fd00:9::10\]:\d+$/);

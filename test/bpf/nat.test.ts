@@ -5,10 +5,11 @@ import { after, before, beforeEach, test } from 'node:test';
 import { ServiceFlag, ServiceOptions } from '../../src/dataplane/abi.gen.js';
 import { NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { formatAddress } from '../../src/model/address.js';
+import { fragmentsOf } from '../support/fragments.js';
 import { type NatPath, openNatPath, TC } from '../support/nat-path.js';
 import { NEXT_HOP_MAC, SOURCE_MAC } from '../support/packet-path.js';
 import { pinTo } from '../support/packet-run.js';
-import { checksum, type PacketSpec, packet, TCP } from '../support/packets.js';
+import { type PacketSpec, packet, TCP } from '../support/packets.js';
 
 type Family = 4 | 6;
 const CLIENT = { 4: '203.0.113.7', 6: '2001:db8:1::7' } as const;
@@ -157,36 +158,6 @@ test('nat: a wrong checksum stays wrong', () => {
   for (const frame of [came, sent]) frame.writeUInt16BE((frame.readUInt16BE(50) + 0x1111) % 0xffff, 50);
   becomes([came, sent], 'request');
 });
-
-/** A frame's packet in fragments of at most `size` bytes of payload, the last one first when `late`. */
-function fragmentsOf(whole: Buffer, id: number, size = 1400): Buffer[] {
-  const v6 = whole.readUInt16BE(12) === 0x86dd;
-  const head = v6 ? 40 : 20;
-  const header = whole.subarray(14, 14 + head);
-  const payload = whole.subarray(14 + head);
-  const parts: Buffer[] = [];
-  for (let at = 0; at < payload.length; at += size) {
-    const part = payload.subarray(at, at + size);
-    const more = at + size < payload.length ? 1 : 0;
-    const own = Buffer.from(header);
-    if (v6) {
-      const extension = Buffer.of(own.readUInt8(6), 0, 0, 0, 0, 0, 0, 0);
-      extension.writeUInt16BE(at | more, 2);
-      extension.writeUInt32BE(id, 4);
-      own.writeUInt8(44, 6);
-      own.writeUInt16BE(8 + part.length, 4);
-      parts.push(Buffer.concat([whole.subarray(0, 14), own, extension, part]));
-      continue;
-    }
-    own.writeUInt16BE(head + part.length, 2);
-    own.writeUInt16BE(id, 4);
-    own.writeUInt16BE((more << 13) | (at / 8), 6);
-    own.writeUInt16BE(0, 10);
-    own.writeUInt16BE(checksum(own), 10);
-    parts.push(Buffer.concat([whole.subarray(0, 14), own, part]));
-  }
-  return parts;
-}
 
 for (const family of [4, 6] as const)
   test(`nat: IPv${family}: all fragments of a datagram go where its first one goes, in both directions`, () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { before, type TestContext, test } from 'node:test';
+import { openEventLog } from '../../src/observability/event-log.js';
 import { truncate } from '../../src/observability/exposition.js';
 import { openMetrics } from '../../src/observability/metrics.js';
 import { type Family, readExposition } from '../support/exposition.js';
@@ -13,7 +14,7 @@ const www = serviceOf('www', 'web');
 const SIZE = 40; // an IPv4 header and a TCP header
 
 async function scrape(node: Reconciled): Promise<Map<string, Family>> {
-  const { contentType, text } = await openMetrics(node.facts)();
+  const { contentType, text } = await openMetrics(node.facts, openEventLog())();
   assert.equal(contentType, 'text/plain; version=0.0.4; charset=utf-8');
   return readExposition(text);
 }

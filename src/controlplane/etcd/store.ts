@@ -2,6 +2,7 @@
 // The store in etcd, shared by all nodes.
 import { randomUUID } from 'node:crypto';
 import { FairleadError, messageOf } from '../../model/errors.js';
+import type { EventLog, NewEvent } from '../../model/events.js';
 import type { Snapshot } from '../../model/objects.js';
 import { newHashKey } from '../memory-store.js';
 import { slices } from '../slices.js';
@@ -35,6 +36,7 @@ export interface EtcdStoreOptions {
   /** Asked before a cluster is made; throws 'conflict' when that would be a mistake. */
   readonly mayBegin?: () => Promise<void>;
   readonly log: StoreLog;
+  readonly events?: EventLog;
   readonly times?: FollowTimes;
 }
 
@@ -103,6 +105,9 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   let queue: Promise<unknown> = Promise.resolve();
   let turn: Promise<unknown> = Promise.resolve();
 
+  const tell = (type: string, severity: NewEvent['severity'], message: string, data: NewEvent['data'] = {}): void =>
+    options.events?.emit({ type, severity, object: null, message, data });
+
   /** Changes of `state` happen one after the other: taking documents lets the event loop turn. */
   function alone<T>(step: () => Promise<T>): Promise<T> {
     const result = turn.then(step);
@@ -116,6 +121,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     for (const [key, { revision, detail }] of next.skipped) {
       if (before.skipped.get(key)?.revision === revision && before.skipped.get(key)?.detail === detail) continue;
       log.warn({ key, revision, detail }, 'document skipped; the last good one stays in force');
+      const message = `document "${keys.short(key)}" is not in force: ${detail}`;
+      tell('document.skipped', 'warning', message, { key: keys.short(key), revision });
     }
     for (const wake of waiting) wake();
     if (next.snapshot === before.snapshot) return;
@@ -124,7 +131,10 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   }
 
   function hold(why: string | null): void {
-    if (why !== null && why !== held) log.warn({ revision: state.snapshot.revision }, why);
+    if (why !== null && why !== held) {
+      log.warn({ revision: state.snapshot.revision }, why);
+      tell('store.refused', 'error', why);
+    }
     held = why;
     for (const wake of waiting) wake();
   }
@@ -166,6 +176,11 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     relists.set(reason, (relists.get(reason) ?? 0) + 1);
     if (reason !== 'start' && reason !== 'periodic')
       log.warn({ reason, revision: listing.revision }, 'everything in etcd was read anew');
+    if (reason !== 'periodic')
+      tell('store.relisted', 'info', `everything in etcd was read anew: ${reason}`, {
+        reason,
+        revision: listing.revision,
+      });
     if (hashKey === null) return listing;
     const isNew = listing.isOther || held !== null || state.epoch === 0;
     const from: State = isNew
@@ -214,9 +229,13 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     relist: (list, reason) => alone(() => relist(list, reason)),
     changed: (events) => alone(() => changed(events)),
     connected(error) {
-      if (error === null && away !== null) log.info({ revision: state.snapshot.revision }, 'etcd answers');
+      if (error === null && away !== null) {
+        log.info({ revision: state.snapshot.revision }, 'etcd answers');
+        tell('store.connected', 'info', `etcd answers; revision ${state.snapshot.revision}`);
+      }
       if (error !== null && away === null) {
         log.warn({ why: error.message }, 'etcd is away; the last state stays in force');
+        tell('store.disconnected', 'warning', `${error.message}; revision ${state.snapshot.revision} stays in force`);
         awaySince = performance.now();
       }
       away = error;
