@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes this checkout ready to run: says in one sentence what cannot be had, installs what is missing, builds
 # what changed. Does nothing, in under two seconds, when all is there.
-# Usage: setup.sh start|test|bench
+# Usage: setup.sh start|test|bench [PACKAGE...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +24,7 @@ perl -e '
 packages=(bpftool clang-19 ethtool g++ iproute2 libbpf-dev libelf-dev make python3 zlib1g-dev)
 [ "${1:-start}" != test ] || packages+=(bind9-dnsutils bird2 clang-format-19 curl debootstrap etcd-client etcd-server fish iperf3 iputils-ping iputils-tracepath nftables procps openssl qemu-system-x86 socat systemd tcpdump traceroute tshark vagrant zsh)
 [ "${1:-start}" != bench ] || packages+=(iperf3 nftables procps wrk)
+packages+=("${@:2}")
 missing=()
 for package in "${packages[@]}"; do
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts of the node's daemon together; nothing else does.
 import { networkInterfaces } from 'node:os';
+import { setTimeout as pause } from 'node:timers/promises';
 import { openAccess } from './api/access/access.js';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
+import { type Announcer, openAnnouncer, removeElsewhere } from './controlplane/announce.js';
+import { type Cluster, openCluster } from './controlplane/cluster.js';
 import { type Config, loadConfig } from './controlplane/config.js';
+import { clearDetaching, isDetaching } from './controlplane/detach.js';
 import { openNextHops } from './controlplane/next-hops.js';
-import { startReconciler } from './controlplane/reconciler.js';
+import type { Presence } from './controlplane/presence.js';
+import { type Reconciler, startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
 import { openShared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
 import type { Store } from './controlplane/store.js';
 import { managerOf } from './controlplane/systemd.js';
-import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
+import { type Dataplane, type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
 import type { EventLog } from './model/events.js';
@@ -76,6 +81,7 @@ function onceStarted(started: () => NodeView | null): NodeView {
     pool: async (name) => node().pool(name),
     flows: async (query, after) => node().flows(query, after),
     drops: async () => node().drops(),
+    nodes: async () => node().nodes(),
     effect: async (before, next) => node().effect(before, next),
     topology: async (query) => node().topology(query),
     applied: async (revision, timeoutMs) => node().applied(revision, timeoutMs),
@@ -84,13 +90,54 @@ function onceStarted(started: () => NodeView | null): NodeView {
   };
 }
 
+/** What announcing depends on. */
+interface AnnouncingParts {
+  readonly dataplane: Dataplane;
+  readonly reconciler: Reconciler;
+  readonly cluster: Cluster;
+  readonly events: EventLog;
+  readonly log: Logger;
+  readonly onClose: OnClose;
+}
+
 /** Runs `close` of what was opened, the last first. */
 type OnClose = (close: () => void | Promise<void>) => void;
+
+/** Keeps a route for each VIP that is ready; null without a table. What runs before left there otherwise is taken away. */
+async function startAnnouncing(
+  { announce, bpffs }: Config,
+  { dataplane, reconciler, cluster, events, log, onClose }: AnnouncingParts,
+): Promise<Announcer | null> {
+  clearDetaching(bpffs);
+  const { table, onStop, drainSeconds } = announce;
+  if (table === null) {
+    await removeElsewhere(null);
+    return null;
+  }
+  const announcer = openAnnouncer({
+    table,
+    reconciler,
+    events,
+    log,
+    announcing: cluster.announcing,
+    withheld: () => {
+      if (isDetaching(bpffs)) return 'the programs are about to be detached';
+      return dataplane.attached() ? cluster.standBack() : 'no program is attached';
+    },
+  });
+  cluster.onChange(announcer.check);
+  onClose(async () => {
+    if (onStop === 'withdraw' && (await announcer.withdraw())) await pause(drainSeconds * 1000);
+    await announcer.close();
+  });
+  return announcer;
+}
 
 /** Opens the packet path and keeps it equal to the store. */
 async function startNode(
   config: Config,
   store: Store,
+  presence: Presence,
   events: EventLog,
   log: Logger,
   onClose: OnClose,
@@ -138,7 +185,18 @@ async function startNode(
     settings[family === 4 ? 'tunnelSource' : 'tunnelSource6'].every((byte) => byte === 0),
   );
   const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
-  const facts = nodeFacts(identity, dataplane, reconciler, store);
+  const cluster = openCluster({
+    ...identity,
+    node: config.node,
+    presence,
+    store,
+    reconciler,
+    maps: dataplane.maps,
+    events,
+  });
+  onClose(() => cluster.close());
+  const announcer = await startAnnouncing(config, { dataplane, reconciler, cluster, events, log, onClose });
+  const facts = nodeFacts(identity, dataplane, reconciler, store, cluster, () => announcer?.status() ?? null);
   onClose(tellNode(events, store, reconciler, facts));
   return { ...facts, metrics: openMetrics(facts, events) };
 }
@@ -165,13 +223,13 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   let node: NodeView | null = null;
   const access = await openAccess(config.api, events);
   onClose(access.close); // last: it is written down to the end
-  const { store, close } = await openShared(config.store, log, events);
+  const { store, presence, close } = await openShared(config.store, config.node, log, events);
   onClose(close);
   onClose(onHangup(() => void access.reload()));
   const app = buildApi({ store, events, node: onceStarted(() => node), access });
   try {
     await listenApi(app, config.api, access);
-    node = await startNode(config, store, events, log, onClose);
+    node = await startNode(config, store, presence, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     manager.ready();
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');

@@ -24,10 +24,13 @@ process.exitCode = await runCli(process.argv.slice(2), {
     );
   },
   agent: async (path) => (await import('./agent.js')).runAgent(path),
-  detach: async (bpffs) => [
-    ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
-    ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
-  ],
+  detach: async (bpffs, drainSeconds) => {
+    const { withdrawThen } = await import('./controlplane/detach.js');
+    return withdrawThen(bpffs, drainSeconds, async () => [
+      ...(await import('./dataplane/dataplane.js')).detachAll(bpffs),
+      ...(await (await import('./agent/agent.js')).detachAgent(bpffs)),
+    ]);
+  },
   token: {
     list: async (place) => (await tokens()).list(place),
     create: async (place, token) => (await tokens()).create(place, token),

@@ -11,6 +11,7 @@
 #include "object.h"
 #include "pin.h"
 #include "program.h"
+#include "routes.h"
 #include "system.h"
 #include "watch.h"
 
@@ -49,6 +50,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("detachClsact", DetachClsact);
   add("removeClsact", RemoveClsact);
   add("watchNetwork", Watch::Open);
+  add("askRoutes", AskRoutes);
   add("synchronize", Synchronize);
   add("possibleCpus", PossibleCpus);
   add("tickNs", TickNs);

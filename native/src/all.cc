@@ -16,6 +16,7 @@
 #include "object.cc"
 #include "pin.cc"
 #include "program.cc"
+#include "routes.cc"
 #include "system.cc"
 #include "variable.cc"
 #include "watch.cc"

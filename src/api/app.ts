@@ -17,6 +17,7 @@ import { eventRoutes } from './events.js';
 import { guardBrowsers } from './guard.js';
 import { healthRoutes } from './health.js';
 import { answerNoRoute } from './no-route.js';
+import { nodeRoutes } from './nodes.js';
 import { observeRoutes } from './observe.js';
 import { poolRoutes } from './pools.js';
 import { bodyLimit, parseBody, problemOf, sendProblem } from './problem.js';
@@ -84,6 +85,7 @@ export function buildApi({
       backendRoutes(scope, api);
       configurationRoutes(scope, api);
       observeRoutes(scope, api);
+      nodeRoutes(scope, api);
       eventRoutes(scope, api);
       agentKeyRoute(scope, api);
     },

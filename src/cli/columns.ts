@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ServiceStatus } from '../model/node-view.js';
-import type { ShownBackend, ShownDrop, ShownFlow, ShownPool, ShownService } from './shapes.js';
+import type { ShownBackend, ShownDrop, ShownFlow, ShownNode, ShownPool, ShownService } from './shapes.js';
 import { backendsOf } from './shapes.js';
 import type { Colour, Column } from './table.js';
 import { formatBytes, formatDuration, formatShare } from './units.js';
@@ -104,6 +104,27 @@ export const dropColumns: readonly Column<ShownDrop>[] = [
   { title: 'REASON', text: ({ reason }) => reason },
   { title: 'PACKETS', kind: 'number', text: ({ packets }) => `${packets}` },
 ];
+
+/** RINGS: how many there are, and one digest over all of them. */
+export const nodeColumns: readonly Column<ShownNode>[] = [
+  { title: 'NAME', text: ({ name, self }) => (self ? `${name} *` : name) },
+  { title: 'STATE', text: ({ state }) => state, colour: ({ state }) => (state === 'ok' ? null : 'red') },
+  { title: 'READY', text: ({ ready }) => (ready ? 'yes' : 'no'), colour: ({ ready }) => (ready ? null : 'red') },
+  { title: 'APPLIED', kind: 'number', text: ({ appliedRevision: at }) => `${at ?? unknown}` },
+  { title: 'VIPS', kind: 'number', text: ({ announcing }) => `${announcing ?? unknown}` },
+  { title: 'RINGS', text: ({ rings }) => ringsText(rings) },
+  { title: 'HOST', spare: true, text: ({ host }) => host ?? unknown },
+  { title: 'VERSION', spare: true, text: ({ version }) => version ?? unknown },
+  { title: 'WHY', text: ({ detail, notReady }) => detail ?? notReady[0] ?? '' },
+];
+
+/** Short: equal on two nodes when all digests are. */
+function ringsText(rings: ShownNode['rings']): string {
+  const names = Object.keys(rings).sort();
+  let mixed = 0n;
+  for (const name of names) mixed = (mixed * 31n + BigInt(`0x${rings[name]?.digest ?? '0'}`)) & 0xffff_ffffn;
+  return names.length === 0 ? '0' : `${names.length}, ${mixed.toString(16).padStart(8, '0')}`;
+}
 
 const stateColours: Record<ShownBackend['state'], Colour | null> = { active: null, drain: 'yellow', disabled: 'red' };
 

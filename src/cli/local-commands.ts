@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { FairleadError } from '../model/errors.js';
 import type { AgentPart } from './agent-commands.js';
 import type { Answer } from './client.js';
@@ -15,6 +15,10 @@ export interface LabOptions {
   readonly name: string;
   readonly backends: number;
   readonly balancers: number;
+  /** Where services and pools live: a file, or an etcd in the lab. */
+  readonly store: 'file' | 'etcd';
+  /** Whether the VIPs are announced to the router by BIRD. */
+  readonly bgp: boolean;
 }
 
 /** What there is of a lab; `pid` null: no process runs it. */
@@ -25,6 +29,9 @@ export interface LabState {
   readonly processes: number; // inside the namespaces
   readonly socket: string | null; // of the daemon's API
 }
+
+/** As the command line has it. */
+type Sized = Omit<LabOptions, 'balancers'> & { readonly balancers?: number };
 
 /** From where to where: `file`, `file:PATH` or `etcd`. */
 export interface MigrateOptions {
@@ -52,8 +59,8 @@ export interface LocalParts extends AgentPart {
   migrate(configPath: string | null, options: MigrateOptions): Promise<Migrated>;
   /** Looks at this machine as the configuration says; `configPath` null: the default. */
   doctor(configPath: string | null): Promise<readonly Finding[]>;
-  /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
-  detach(bpffs: string): Promise<readonly string[]>;
+  /** Takes everything of Fairlead below this bpffs off the machine, so long after its VIPs are not announced any more; answers what it removed, one phrase each. */
+  detach(bpffs: string, drainSeconds: number): Promise<readonly string[]>;
   readonly token: TokenPart;
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
@@ -105,9 +112,12 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
   const detach = program
     .command('detach')
     .description('take every program, link and pinned table of Fairlead off this machine; balancing stops')
-    .option('--bpffs <path>', 'where the daemon pins them, as in its configuration', '/sys/fs/bpf');
-  withExamples(detach, 'detach').action(async ({ bpffs }: { bpffs: string }) => {
-    const removed = await parts.detach(bpffs);
+    .option('--bpffs <path>', 'where the daemon pins them, as in its configuration', '/sys/fs/bpf')
+    .addOption(
+      integerOption('--drain <seconds>', 'how long to forward on after the VIPs are withdrawn', 0, 3600).default(5),
+    );
+  withExamples(detach, 'detach').action(async ({ bpffs, drain }: { bpffs: string; drain: number }) => {
+    const removed = await parts.detach(bpffs, drain);
     io.out(removed.length === 0 ? 'nothing of Fairlead was attached\n' : `${removed.join('\n')}\n`);
   });
 
@@ -148,14 +158,24 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
   const sized = (command: Command) =>
     command
       .addOption(integerOption('--backends <n>', 'how many backends', 1, 64).default(3))
-      .addOption(integerOption('--balancers <n>', 'how many balancers, behind ECMP', 1, 2).default(1));
+      .addOption(
+        integerOption('--balancers <n>', 'how many balancers, behind ECMP (default: 1; 2 with etcd or BGP)', 1, 2),
+      )
+      .addOption(
+        new Option('--store <kind>', 'where pools live: an etcd is started').choices(['file', 'etcd']).default('file'),
+      )
+      .option('--bgp', 'BIRD announces the VIPs to the router, with BFD, instead of fixed routes', false);
+  const whole = <T extends Sized>({ balancers, ...options }: T): Omit<T, 'balancers'> & { balancers: number } => ({
+    ...options,
+    balancers: balancers ?? (options.store === 'etcd' || options.bgp ? 2 : 1),
+  });
   const show = async (command: Command, state: LabState) => {
     const session = await openSession(io, command);
     session.show(state, () => stateLines(state));
   };
 
   withExamples(sized(verb('up', 'bring the lab up and leave it standing')), 'lab up --backends 4 --balancers 2').action(
-    async (options: LabOptions, command: Command) => show(command, await lab.up(options)),
+    async (options: Sized, command: Command) => show(command, await lab.up(whole(options))),
   );
   withExamples(verb('down', 'take the lab down, whatever is left of it'), 'lab down').action(
     async ({ name }: LabOptions) => {
@@ -164,9 +184,11 @@ function labCommands(program: Command, io: Io, lab: LocalParts['lab'], exit: (co
   );
   const run = sized(verb('run', 'bring the lab up, send traffic and show it until Ctrl-C, take the lab down'));
   run.option('--once', 'run the scenario once, print its table; exit code 1 when a connection failed');
-  withExamples(run, 'lab run --once').action(async ({ once = false, ...options }: LabOptions & { once?: boolean }) => {
-    exit(await lab.run({ ...options, once }));
-  });
+  withExamples(run, 'lab run --once', 'lab run --store etcd --bgp').action(
+    async ({ once = false, ...options }: Sized & { once?: boolean }) => {
+      exit(await lab.run({ ...whole(options), once }));
+    },
+  );
   withExamples(verb('status', 'show what there is of the lab'), 'lab status').action(
     async ({ name }: LabOptions, command: Command) => show(command, await lab.status(name)),
   );

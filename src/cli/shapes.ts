@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BackendStatus, DropCount, FlowView, NodeStatus, ServiceStatus } from '../model/node-view.js';
+import type { BackendStatus, DropCount, FlowView, NodeInfo, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Backend, Pool, Service } from '../model/objects.js';
 
 /** An object as the API answers it; `status` is null while the node has not applied it. */
@@ -23,6 +23,7 @@ export type ShownBackend = { readonly pool: string } & Shown<Backend, BackendSta
 
 export type ShownFlow = FlowView;
 export type ShownDrop = DropCount;
+export type ShownNode = NodeInfo;
 export type ShownStatus = NodeStatus & { readonly warnings?: readonly string[] };
 
 /** The backends of a pool, each with its status. */

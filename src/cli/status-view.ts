@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { ShownStatus } from './shapes.js';
+import type { ShownNode, ShownStatus } from './shapes.js';
 import { type Column, formatTable, paint, printable, type TableStyle } from './table.js';
 import { formatDuration, formatShare } from './units.js';
 
@@ -37,6 +37,10 @@ export function statusLines(status: ShownStatus, style: TableStyle, now: number)
       `${program} ${tag} on ${name} (${mode})`,
     ]),
   ];
+  const vips = status.announce?.vips.map(({ address, announced, detail }) => [
+    address,
+    announced ? 'announced' : tint(`not announced: ${detail ?? 'not yet'}`, true),
+  ]);
   const interfaces =
     status.interfaces.length === 0
       ? ['  none']
@@ -50,6 +54,39 @@ export function statusLines(status: ShownStatus, style: TableStyle, now: number)
     'Flow table',
     ...indent(pairs(flows)),
     ...(nat ? ['', 'NAT', ...indent(pairs(nat))] : []),
+    ...(vips
+      ? ['', `VIPs, table ${status.announce?.table}`, ...(vips.length > 0 ? indent(pairs(vips)) : ['  none'])]
+      : []),
+  ];
+}
+
+/** A node for people: what it says of itself, and its rings. */
+export function nodeLines(node: ShownNode, style: TableStyle): readonly string[] {
+  const { name, state, detail, host, version, startedAt, revision, appliedRevision, ready, notReady } = node;
+  const rings = Object.entries(node.rings).map(([pool, ring]) => ({ pool, ...ring }));
+  const facts = [
+    ['Node', name],
+    ['State', detail === null ? state : `${state}: ${printable(detail)}`],
+    ['Ready', ready ? 'yes' : 'no'],
+    ...notReady.map((reason) => ['', printable(reason)]),
+    ['Host', printable(host ?? '-')],
+    ['Version', printable(version ?? '-')],
+    ['Since', printable(startedAt ?? '-')],
+    ['Applied', `revision ${appliedRevision ?? '-'} of ${revision ?? '-'}`],
+    ['VIPs', node.announcing === null ? 'not announced by this node' : `${node.announcing} announced`],
+  ];
+  const columns: readonly Column<(typeof rings)[number]>[] = [
+    { title: 'POOL', text: ({ pool }) => pool },
+    { title: 'DIGEST', text: ({ digest }) => digest },
+    { title: 'GENERATION', kind: 'number', text: ({ generation }) => `${generation}` },
+    { title: 'AS WANTED', text: ({ asWanted }) => (asWanted ? 'yes' : 'no') },
+    { title: 'WITHOUT', text: ({ without }) => without.join(' ') },
+  ];
+  return [
+    ...pairs(facts),
+    '',
+    'Rings',
+    ...(rings.length > 0 ? indent(formatTable(columns, rings, narrowed(style))) : ['  none']),
   ];
 }
 

@@ -76,6 +76,17 @@ export const configKeys = {
   'nat.tcpClosed': range(1, 3600, 10),
   'nat.udpNew': range(1, 3600, 30),
   'nat.udpEstablished': range(1, 86_400, 300), // RFC 4787, REQ-5
+  'announce.table': scalar<number | null>(
+    'the number of a routing table of its own: 1 to 4294967295, but not 253 to 255',
+    (value) => {
+      const table = typeof value === 'string' && /^\d{1,10}$/.test(value) ? Number(value) : value;
+      const isOne = typeof table === 'number' && Number.isInteger(table) && table >= 1 && table <= 0xffff_ffff;
+      return isOne && (table < 253 || table > 255) ? table : undefined; // default, main, local
+    },
+    () => null,
+  ),
+  'announce.drainSeconds': range(0, 3600, 5),
+  'announce.onStop': oneOf('keep', 'withdraw'),
   bpffs: path('/sys/fs/bpf'),
 };
 

@@ -24,6 +24,12 @@ export interface Config {
       Record<'tcpNew' | 'tcpEstablished' | 'tcpClosing' | 'tcpClosed' | 'udpNew' | 'udpEstablished', number>
     >;
   };
+  /** Announcement of VIPs. */
+  readonly announce: {
+    readonly table: number | null; // null: off
+    readonly drainSeconds: number; // from withdrawing to the end, when stopping withdraws
+    readonly onStop: 'keep' | 'withdraw';
+  };
   readonly bpffs: string; // the pins go to <bpffs>/fairlead
 }
 
@@ -70,6 +76,9 @@ const whole = (given: ReadonlyMap<string, unknown>): readonly string[] => [
     ? []
     : ['interfaces: missing; wanted at least one, as in "interfaces: [{ name: eth0 }]"']),
   ...storeProblems(given),
+  ...(['drainSeconds', 'onStop'].some((key) => given.has(`announce.${key}`)) && !given.has('announce.table')
+    ? ['announce.table: missing; wanted the number of a routing table of its own, as 200']
+    : []),
   ...apiProblems(given),
 ];
 
@@ -135,6 +144,11 @@ function assemble(values: ConfigValues): Config {
         udpNew: values['nat.udpNew'],
         udpEstablished: values['nat.udpEstablished'],
       },
+    },
+    announce: {
+      table: values['announce.table'],
+      drainSeconds: values['announce.drainSeconds'],
+      onStop: values['announce.onStop'],
     },
     bpffs: values.bpffs,
   };

@@ -14,6 +14,7 @@ export interface PoolRing {
   readonly log: RingLog;
   readonly replayed: Replayed;
   readonly key: string; // numbers of the members, and who of them is reachable
+  readonly without: readonly string[]; // members that are not reachable, by name
 }
 
 /** Rows as the whole cluster has them, and the log they have taken in so far. */
@@ -62,7 +63,8 @@ export async function poolRing(
       rows[row * ROW_WORDS] = standIn;
     }
   }
-  return { kernel: { rows, generation: log.generation }, view, log, replayed, key };
+  const without = pool.backends.flatMap(({ name }, at) => (reachable[at] ? [] : [name]));
+  return { kernel: { rows, generation: log.generation }, view, log, replayed, key, without };
 }
 
 /** Backend numbers for member ids, previous owners without gaps. */

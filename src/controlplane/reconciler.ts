@@ -18,7 +18,7 @@ import {
   type Numbering,
   releaseNumbers,
 } from './numbering.js';
-import { plan } from './plan.js';
+import { plan, type Step } from './plan.js';
 import type { PoolRing } from './pool-ring.js';
 import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
@@ -40,6 +40,8 @@ export interface Applied {
   /** Rounds that changed something, and how long the last such took, ms. */
   readonly changes: number;
   readonly lastChangeMs: number;
+  /** How often a ring was found other than it had been written, and was written anew; the pools of the last time. */
+  readonly repairs: { readonly count: number; readonly pools: readonly string[] };
 }
 
 export interface Reconciler {
@@ -50,6 +52,8 @@ export interface Reconciler {
   verify(): Promise<void>;
   /** Called after every round. */
   onRound(listener: () => void): void;
+  /** Whether a round is under way: the kernel may be between two states. */
+  busy(): boolean;
   close(): Promise<void>;
 }
 
@@ -88,6 +92,7 @@ export function startReconciler(
     error: null,
     changes: 0,
     lastChangeMs: 0,
+    repairs: { count: 0, pools: [] },
   };
   /** What the kernel holds, read back from it; null while that is not known. */
   let held: KernelState | null = null;
@@ -98,6 +103,7 @@ export function startReconciler(
   let drainEnd: NodeJS.Timeout | null = null;
   let verifying: Promise<void> | null = null;
   let running: Promise<void> | null = null;
+  let inRound = false;
   let again = false;
 
   /** By service number: how many counters, 0 when they are those it has been counted in so far. */
@@ -108,6 +114,14 @@ export function startReconciler(
         state.numbering.services.get(id)?.countersStart === countersStart ? 0 : counters,
       ]),
     );
+  }
+
+  /** Pools whose ring is written again though it has not changed since it was written last. */
+  function repairedIn(steps: readonly Step[]): string[] {
+    const written = new Set(steps.flatMap((step) => (step.do === 'set-ring' ? [step.ring] : [])));
+    return state.error !== null || state.revision < 0
+      ? []
+      : [...state.rings].filter(([, { kernel }]) => written.has(kernel)).map(([name]) => name);
   }
 
   async function round(snapshot: Snapshot): Promise<void> {
@@ -132,6 +146,7 @@ export function startReconciler(
     await pause();
     const steps = plan(have, want, (service) => fresh.get(service) ?? 0);
     await pause();
+    const repaired = repairedIn(steps);
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
     held = null;
@@ -171,6 +186,7 @@ export function startReconciler(
       error: null,
       changes: state.changes + (changed ? 1 : 0),
       lastChangeMs: changed ? performance.now() - started : state.lastChangeMs,
+      repairs: repaired.length > 0 ? { count: state.repairs.count + 1, pools: repaired } : state.repairs,
     };
   }
 
@@ -178,12 +194,14 @@ export function startReconciler(
     do {
       again = false;
       const snapshot = store.read();
+      inRound = true;
       try {
         await round(snapshot);
       } catch (error) {
         tried = snapshot.revision;
         state = { ...state, error: messageOf(error) };
       }
+      inRound = false;
       for (const listener of listeners) listener();
     } while (again && !closed);
     running = null;
@@ -228,6 +246,7 @@ export function startReconciler(
     state: () => state,
     verify: period,
     onRound: (listener) => void listeners.add(listener),
+    busy: () => inRound,
     applied: (revision, timeoutMs) =>
       new Promise((resolve, reject) => {
         const settle = (error: Error | null): void => {

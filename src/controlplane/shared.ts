@@ -16,13 +16,14 @@ export interface Shared {
   close(): Promise<void>;
 }
 
-/** Opens what the configuration says; throws as openFileStore, openFollowStore and openEtcdStore do. With a file the node is alone. */
+/** Opens what the configuration of this node says; throws as openFileStore, openFollowStore and openEtcdStore do. With a file the node is alone. */
 export async function openShared(
   { type, path, follow, etcd }: StoreConfig,
+  node: string,
   log: StoreLog,
   events: EventLog,
 ): Promise<Shared> {
-  if (type === 'etcd') return openEtcd(etcd, log, events, () => refuseForgotten(path));
+  if (type === 'etcd') return openEtcd(etcd, node, log, events, () => refuseForgotten(path));
   const store = follow ? await openFollowStore(path, (line) => log.warn({}, line)) : await openFileStore(path);
   const presence = openMemoryPresence();
   return { store, presence, close: () => presence.close().then(() => store.close()) };
@@ -41,6 +42,7 @@ async function refuseForgotten(path: string): Promise<void> {
 
 async function openEtcd(
   config: EtcdConfig,
+  node: string,
   log: StoreLog,
   events: EventLog,
   mayBegin: () => Promise<void>,
@@ -56,7 +58,7 @@ async function openEtcd(
   try {
     const { prefix, snapshot, endpoints } = config;
     const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, events, mayBegin });
-    const presence = openEtcdPresence({ client, prefix, log });
+    const presence = openEtcdPresence({ client, prefix, node, log });
     return {
       store,
       presence,

@@ -55,6 +55,8 @@ export interface Dataplane {
   setFeatures(features: number): Promise<NatTables | null>;
   /** The same tables, once they are there. */
   nat(): NatTables | null;
+  /** Whether packets that come in are seen: on every interface that is there, and on one at least, our link runs. Asks the kernel. */
+  attached(): boolean;
   /** Drops the handles; programs and maps stay, pinned. */
   close(): void;
 }
@@ -163,6 +165,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
         return nat;
       },
       nat: () => nat,
+      attached: () => isAttached(directory, interfaces),
       close: () => {
         nat?.close();
         open.close();
@@ -173,6 +176,24 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
     for (const object of objects) object.close();
     for (const map of Object.values(adopted)) map?.close();
   }
+}
+
+/** See Dataplane.attached. */
+function isAttached(directory: string, interfaces: readonly AttachedInterface[]): boolean {
+  const there = interfaces
+    .map((each) => ({ ...each, index: native.interfaceIndex(each.name) }))
+    .filter((each) => each.index !== 0);
+  return (
+    there.length > 0 &&
+    there.every(({ slot, mode, name, index }) => {
+      const pin = join(directory, linkPin(slot, mode, name));
+      if (!existsSync(pin)) return false;
+      const link = native.openLink(pin);
+      const isOn = link.interfaceIndex === index;
+      link.close();
+      return isOn;
+    })
+  );
 }
 
 /** See Dataplane.setFeatures. */

@@ -169,6 +169,12 @@ export interface NativeAddon {
    * The watch does not keep the process alive.
    */
   watchNetwork(listener: (changed: number, neighbours: Uint8Array) => void): NativeWatch;
+  /**
+   * Sends one rtnetlink request (struct nlmsghdr, host byte order, with NLM_F_ACK unless it is a dump) in this process's network namespace, off the
+   * main thread, and resolves with the messages of the answer, one after the other, without the one that ends them. A dump picks what its
+   * header names (NETLINK_GET_STRICT_CHK). Rejects with what the kernel says: EEXIST, ESRCH, EPERM, ...; EINTR: what was dumped changed meanwhile; EINVAL also for what is no message.
+   */
+  askRoutes(message: Uint8Array): Promise<Uint8Array>;
   /** Waits for an RCU grace period, off the main thread: afterwards no packet uses what was unlinked before the call. */
   synchronize(): Promise<void>;
   possibleCpus(): number;

@@ -10,11 +10,16 @@ import { createNamespaces, everyOne, existingNamespaces } from './netns.js';
 import { removeLab } from './teardown.js';
 import { planTopology, type Topology } from './topology.js';
 
-/** Which lab: its name (prefix of the namespaces), its number of backends, 1..64, and of balancers, 1 (default) or 2. */
+/**
+ * Which lab: its name (prefix of the namespaces), its number of backends, 1..64, and of balancers, 1 (default) or 2. `store`: a file (default), which the first
+ * balancer writes and the others follow, or an etcd that all share. `bgp`: the VIPs are announced to the router by BIRD, instead of fixed routes there.
+ */
 export interface LabOptions {
   readonly name: string;
   readonly backends: number;
   readonly balancers?: number;
+  readonly store?: 'file' | 'etcd';
+  readonly bgp?: boolean;
 }
 
 /** A lab that stands. `close` takes everything down in reverse; what was added with `onClose` goes first. */
@@ -31,7 +36,7 @@ export interface LabBase {
  * lab made, the signal's reason when it fires; then nothing stays behind.
  */
 export async function openBase(options: LabOptions, signal: AbortSignal): Promise<LabBase> {
-  const topology = planTopology(options.name, options.backends, options.balancers);
+  const topology = planTopology(options.name, options.backends, options.balancers, options.bgp);
   const { name } = topology;
   const directory = runtimeDirectory(name);
   const undo: ((clean: boolean) => Promise<void>)[] = [];

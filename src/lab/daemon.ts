@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { FairleadError, messageOf } from '../model/errors.js';
 import { type Api, apiAt } from './api.js';
 import type { LabBase } from './base.js';
+import type { LabBird } from './bird.js';
 import { spawnInside, stopChild } from './children.js';
 import { type LabBalancer, labInterface, labMtu } from './topology.js';
 import type { LabAgents } from './xdp.js';
@@ -26,28 +27,38 @@ export interface LabDaemon {
 export interface Lab extends LabBase {
   /** That of the first balancer, which writes the store. */
   readonly daemon: LabDaemon;
-  /** All, in the order of the balancers. The others follow the first one's store. */
+  /** All, in the order of the balancers. They share an etcd, or the others follow the first one's file. */
   readonly daemons: readonly LabDaemon[];
+  /** With `bgp`. */
+  readonly bird: LabBird | null;
+  /** Of its etcd. */
+  readonly store: string | null;
   readonly agents: LabAgents;
 }
 
+/** What daemons of a lab differ in. `follow`: the state file it follows, instead of writing one of its own; `etcd`: the endpoint it has its store at; `announce`: a table for the VIPs. */
+export interface DaemonOptions {
+  readonly follow?: string;
+  readonly etcd?: string;
+  readonly announce?: number;
+}
+
 /**
- * Starts `fairlead serve` in the balancer's namespace with its files in `directory`, and waits until it is ready. `follow`: the state
- * file it follows, instead of writing one of its own.
+ * Starts `fairlead serve` in the balancer's namespace with its files in `directory`, and waits until it is ready.
  * From then on it is started again, after a second, whenever it ends by itself; `say` is told. Throws 'unavailable'
  * with the end of its log when it ends before it is ready, or is not ready within 30 s.
  */
 export async function startDaemon(
   balancer: LabBalancer,
   directory: string,
-  follow: string | null,
+  options: DaemonOptions,
   signal: AbortSignal,
   say: (line: string) => void,
 ): Promise<LabDaemon> {
   const socket = `${directory}/api.sock`;
   const log = `${directory}/daemon.log`;
   const api = apiAt(socket);
-  writeFileSync(`${directory}/config.yaml`, daemonConfig(balancer, directory, follow));
+  writeFileSync(`${directory}/config.yaml`, daemonConfig(balancer, directory, options));
   let restarts = 0;
   let stopping: Promise<void> | null = null;
   let child = launch(balancer, directory, log);
@@ -75,13 +86,19 @@ export async function startDaemon(
 }
 
 /** The daemon's configuration in the lab. Its TCP listener is on the loopback of its own namespace. */
-export function daemonConfig(balancer: LabBalancer, directory: string, follow: string | null = null): string {
-  const store = follow ? `path: ${follow}, follow: true` : `path: ${directory}/state.json`;
+export function daemonConfig(
+  balancer: LabBalancer,
+  directory: string,
+  { follow, etcd, announce }: DaemonOptions = {},
+): string {
+  const file = follow ? `type: file, path: ${follow}, follow: true` : `type: file, path: ${directory}/state.json`;
+  const store = etcd ? `type: etcd, endpoints: ["${etcd}"], snapshot: ${directory}/snapshot.json` : file;
+  const own = etcd ? `, path: ${directory}/state.json` : '';
   return `node: ${balancer.namespace}
 interfaces:
   - { name: ${labInterface}, xdp: native }
-store: { type: file, ${store} }
-api:
+store: { ${store}${own} }
+${announce === undefined ? '' : `announce: { table: ${announce} }\n`}api:
   socket: ${directory}/api.sock
   listen: 127.0.0.1:7080
 tunnel: { source: ${balancer.address4}, source6: "${balancer.address6}", mtu: ${labMtu} }

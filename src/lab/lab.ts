@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, FairleadError } from '../model/errors.js';
 import { type LabOptions, openBase } from './base.js';
-import { type Lab, type LabDaemon, startDaemon } from './daemon.js';
+import { announceTable, openBird } from './bird.js';
+import { type DaemonOptions, type Lab, type LabDaemon, startDaemon } from './daemon.js';
 import { type Driver, startDriver } from './drive.js';
-import { allServices, putObjects, readPools } from './objects.js';
+import { etcdEndpoint, startEtcd } from './etcd.js';
+import { appliedEverywhere, readAllPools } from './everywhere.js';
+import { allServices, putObjects } from './objects.js';
 import { runScenario } from './scenario.js';
 import { openScreen, type Screen } from './screen.js';
 import { fired, stopSignal } from './stop.js';
@@ -38,23 +41,37 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     const pass = await attachPass(base.topology);
     base.onClose(() => pass.close());
     const [first, ...others] = base.topology.balancers;
-    const start = async (balancer: LabBalancer, directory: string, follow: string | null): Promise<LabDaemon> => {
-      const daemon = await startDaemon(balancer, directory, follow, signal, say);
+    const own = {
+      ...(options.store === 'etcd' && { etcd: etcdEndpoint(base.topology) }),
+      ...(options.bgp && { announce: announceTable }),
+    };
+    if (options.store === 'etcd') {
+      const etcd = await startEtcd(base.topology, base.directory, signal);
+      base.onClose(() => etcd.close());
+    }
+    const start = async (balancer: LabBalancer, directory: string, more: DaemonOptions): Promise<LabDaemon> => {
+      const daemon = await startDaemon(balancer, directory, more, signal, say);
       base.onClose(() => daemon.stop());
       return daemon;
     };
-    const daemon = await start(first, base.directory, null);
+    const daemon = await start(first, base.directory, own);
     const daemons = [daemon];
     for (const balancer of others) {
       const directory = `${base.directory}/${balancer.name}`;
       mkdirSync(directory);
-      daemons.push(await start(balancer, directory, `${base.directory}/state.json`));
+      const follow = own.etcd === undefined ? { follow: `${base.directory}/state.json` } : {};
+      daemons.push(await start(balancer, directory, { ...own, ...follow }));
     }
-    const { hashKey } = JSON.parse(readFileSync(`${base.directory}/state.json`, 'utf8')) as { hashKey: string };
-    const agents = await attachAgents(base.topology, Buffer.from(hashKey, 'hex'));
+    const { key } = (await daemon.api('GET', '/api/v1/agent-key')) as { readonly key: string };
+    const agents = await attachAgents(base.topology, Buffer.from(key, 'hex'));
     base.onClose(() => agents.close());
     await putObjects(daemon.api, base.topology, allServices(base.topology));
-    return { ...base, daemon, daemons, agents };
+    const bird = options.bgp ? await openBird(base.topology, base.directory) : null;
+    if (bird) base.onClose(() => bird.close());
+    const lab = { ...base, daemon, daemons, agents, bird, store: own.etcd ?? null };
+    await appliedEverywhere(lab);
+    await bird?.until(daemons.length, 30_000, signal);
+    return lab;
   } catch (error) {
     await base.close();
     throw error;
@@ -109,13 +126,13 @@ export async function labUp(options: LabOptions): Promise<LabStatus> {
 }
 
 /** Traffic, and the table kept current, until the signal. */
-async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, signal: AbortSignal): Promise<void> {
-  const services = allServices(topology);
-  let pools: Awaited<ReturnType<typeof readPools>> = {};
+async function watch(lab: Lab, driver: Driver, screen: Screen, signal: AbortSignal): Promise<void> {
+  const services = allServices(lab.topology);
+  let pools: Awaited<ReturnType<typeof readAllPools>> = {};
   let wanted = '';
   let changes = 0;
   while (!signal.aborted) {
-    const read = await Promise.race([readPools(daemon.api).catch(() => null), fired(signal)]);
+    const read = await Promise.race([readAllPools(lab).catch(() => null), fired(signal)]);
     pools = read ?? pools; // while the daemon is being started again: as it was
     const shares = JSON.stringify(Object.values(pools).map((views) => views.map(({ status }) => status.shareWanted)));
     // The share got is counted anew from each change of the shares wanted.
@@ -132,14 +149,16 @@ async function watch({ daemon, topology }: Lab, driver: Driver, screen: Screen, 
   }
 }
 
-function header({ topology, daemon, directory }: Lab): readonly string[] {
-  const { name, client, balancers, backends, vip4, vip6, natPort } = topology;
+function header({ topology, daemon, directory, bird, store }: Lab): readonly string[] {
+  const { name, client, router, balancers, backends, vip4, vip6, natPort } = topology;
   const curl = `curl --unix-socket ${daemon.socket} http://fairlead`;
   return [
     `lab "${name}": client, router, ${balancers.length === 1 ? 'balancer' : `${balancers.length} balancers`}, ${backends.length} backends; VIPs ${vip4} and ${vip6}`,
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
     `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
+    ...(store === null ? [] : [`etcd     ip netns exec ${router} etcdctl --endpoints ${store} get --prefix /`]),
+    ...(bird === null ? [] : [`BGP      birdc -s ${directory}/bird/router/bird.ctl show protocols`]),
     `log      ${directory}/daemon.log`,
     `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
     '',

@@ -4,7 +4,8 @@ import type { ServiceStatus } from '../model/node-view.js';
 import { chiSquare } from './chi-square.js';
 import type { Lab } from './daemon.js';
 import type { Driver } from './drive.js';
-import { allServices, labPools, readPools, readServices } from './objects.js';
+import { appliedEverywhere, readAllPools, readAllServices } from './everywhere.js';
+import { allServices, labPools } from './objects.js';
 import { answersOf, type Observation, renderServices, renderTable, renderTotals, sum } from './table.js';
 import type { DriverReport } from './traffic.js';
 
@@ -43,7 +44,7 @@ export async function runScenario(
   const many = Math.max(1_200, 30 * lab.topology.backends.length);
   driver.command({ kind: 'run', phase: 'spread', rate, count: many });
   const spread = await requestsIn('spread', many);
-  const pools = await readPools(api);
+  const pools = await readAllPools(lab);
   for (const pool of labPools) {
     const backends = pools[pool] ?? [];
     const answers = answersOf(spread.phases.spread, services, pool);
@@ -58,11 +59,13 @@ export async function runScenario(
     driver.command({ kind: 'run', phase: 'draining', rate, count: null });
     await requestsIn('draining', 100);
     for (const pool of labPools) await api('POST', `/api/v1/pools/${pool}/backends/${drained}/drain?wait=applied`);
+    await appliedEverywhere(lab);
     driver.command({ kind: 'run', phase: 'drained', rate, count: null });
     const without = await requestsIn('drained', 600);
     const stray = sum(answersAt(without, 'drained', drained));
     check(stray === 0, `drain: ${stray} of ${without.phases.drained?.requests} new requests went to ${drained}`);
     for (const pool of labPools) await api('POST', `/api/v1/pools/${pool}/backends/${drained}/undrain?wait=applied`);
+    await appliedEverywhere(lab);
     driver.command({ kind: 'run', phase: 'undrained', rate, count: many });
     const again = answersAt(await requestsIn('undrained', many), 'undrained', drained);
     const shares = labPools.map((pool, index) => `${again[index]} of ${pool}`).join(', ');
@@ -89,7 +92,8 @@ export async function runScenario(
     failed === 0,
     `${failed} of ${sum(Object.values(report.phases).map((count) => count.requests))} requests failed`,
   );
-  check(lab.daemon.restarts() === 0, `the daemon ended ${lab.daemon.restarts()} times`);
+  const restarts = sum(lab.daemons.map((daemon) => daemon.restarts()));
+  check(restarts === 0, `the daemon ended ${restarts} times`);
   return held;
 }
 
@@ -98,7 +102,6 @@ export async function runScenario(
  * its service; a UDP request is one packet.
  */
 async function settled(lab: Lab, driver: Driver, signal: AbortSignal): Promise<Settled> {
-  const { api } = lab.daemon;
   const services = allServices(lab.topology);
   driver.command({ kind: 'stop' });
   const report = await driver.until(({ idle }) => idle, 10_000, signal);
@@ -106,8 +109,8 @@ async function settled(lab: Lab, driver: Driver, signal: AbortSignal): Promise<S
     sum(Object.values(report.phases).flatMap((count) => Object.values(count.backends[service] ?? {})));
   const deadline = Date.now() + 10_000;
   for (;;) {
-    const counters = await readServices(api, lab.topology, services);
-    const pools = await readPools(api);
+    const counters = await readAllServices(lab, services);
+    const pools = await readAllPools(lab);
     const results = services.map(({ service, protocol, pool }) => {
       const { connections = 0, packets = 0 } = counters[service] ?? ({} as Partial<ServiceStatus>);
       const ok = connections === sent(service) && (protocol === 'http' || packets === sent(service));

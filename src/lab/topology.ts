@@ -23,6 +23,11 @@ export interface Topology {
   readonly name: string;
   readonly client: string;
   readonly router: string;
+  /** Towards balancers and backends. */
+  readonly routerAddress4: string;
+  readonly routerAddress6: string;
+  /** The router learns the VIPs by BGP, and has no route of its own to them. */
+  readonly bgp: boolean;
   /** Several share the VIPs: the router spreads flows over them (ECMP). */
   readonly balancers: readonly [LabBalancer, ...LabBalancer[]];
   readonly vip4: string;
@@ -52,7 +57,7 @@ export const labMtu = 1500;
  * Plans the lab `name` with `backendCount` (1..64) backends and `balancerCount` (1 or 2) balancers. Throws 'invalid' on a name that is no short identifier
  * (it prefixes namespace names) or a count out of range.
  */
-export function planTopology(name: string, backendCount: number, balancerCount = 1): Topology {
+export function planTopology(name: string, backendCount: number, balancerCount = 1, bgp = false): Topology {
   checkLabName(name);
   if (!Number.isInteger(backendCount) || backendCount < 1 || backendCount > 64)
     throw new FairleadError('invalid', `lab: got ${backendCount} backends, want 1 to 64`);
@@ -68,6 +73,9 @@ export function planTopology(name: string, backendCount: number, balancerCount =
     name,
     client: `${name}-client`,
     router: `${name}-router`,
+    routerAddress4: '10.9.0.1',
+    routerAddress6: 'fd00:9::1',
+    bgp,
     balancers: balancerCount === 1 ? [balancer(1)] : [balancer(1), balancer(2)],
     vip4: '192.0.2.10',
     vip6: '2001:db8::10',
@@ -137,8 +145,8 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
     `address add ${address4}/24 dev ${labInterface}`,
     `address add ${address6}/64 dev ${labInterface} nodad`,
     `link set ${labInterface} up`,
-    `route add default via 10.9.0.1 dev ${labInterface}`,
-    `route add default via fd00:9::1 dev ${labInterface}`,
+    `route add default via ${topology.routerAddress4} dev ${labInterface}`,
+    `route add default via ${topology.routerAddress6} dev ${labInterface}`,
   ];
   const router: NamespaceSetup = {
     namespace: topology.router,
@@ -158,10 +166,10 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
         `link set ${port} master br0`,
         `link set ${port} up`,
       ]),
-      'address add 10.9.0.1/24 dev br0',
-      'address add fd00:9::1/64 dev br0 nodad',
+      `address add ${topology.routerAddress4}/24 dev br0`,
+      `address add ${topology.routerAddress6}/64 dev br0 nodad`,
       'link set br0 up',
-      ...vipRoutes(topology, balancers),
+      ...(topology.bgp ? [] : vipRoutes(topology, balancers)),
     ],
   };
   const client: NamespaceSetup = {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { agentKey, objectPath } from '../dataplane/program.js';
+import { objectPath } from '../dataplane/program.js';
 import { everyOne, namespacePath } from './netns.js';
 import { labInterface, type Topology } from './topology.js';
 
@@ -30,12 +30,12 @@ export async function attachPass(topology: Topology): Promise<LabPrograms> {
   };
 }
 
-/** What `fairlead agent` attaches, on every backend. `ringKey`: 16 bytes, the balancers'. */
-export async function attachAgents(topology: Topology, ringKey: Uint8Array): Promise<LabAgents> {
+/** What `fairlead agent` attaches, on every backend. `key`: 16 bytes, as the balancers tell it (`agent key`). */
+export async function attachAgents(topology: Topology, key: Uint8Array): Promise<LabAgents> {
   const { native } = await import('../dataplane/native.js');
   const { agentResults, loadAgent } = await import('../agent/program.js');
   const balancers = topology.balancers.flatMap(({ address4, address6 }) => [`${address4}/32`, `${address6}/128`]);
-  const object = await loadAgent(agentKey(ringKey), balancers, null);
+  const object = await loadAgent(key, balancers, null);
   const [xdp, tc, results] = [object.program('xdp_agent'), object.program('tc_agent'), object.map('agent_results')];
   const links = await everyOne(
     topology.backends

@@ -152,6 +152,44 @@ export interface NodeStatus {
   };
   /** Once there has been a service with forwarding 'nat', or egress. */
   readonly nat?: NatStatus;
+  /** With `announce.table`. */
+  readonly announce?: AnnounceStatus;
+}
+
+/** A node of the cluster, as this one sees it. What is null is not known: its document cannot be read. */
+export interface NodeInfo {
+  readonly name: string;
+  readonly self: boolean;
+  /** 'behind': it has not had a revision of the store in force for too long; 'differs': its kernel has another ring than it should, or than most others have. */
+  readonly state: 'ok' | 'behind' | 'differs' | 'unreadable';
+  readonly detail: string | null; // why it is not ok
+  readonly host: string | null;
+  readonly version: string | null;
+  readonly startedAt: string | null; // RFC 3339
+  readonly revision: number | null; // the newest of the store it knows
+  readonly appliedRevision: number | null;
+  readonly error: string | null;
+  readonly ready: boolean;
+  readonly notReady: readonly string[];
+  readonly announcing: number | null; // addresses; null: it is not configured to announce
+  /** Rings in its kernel, by pool. */
+  readonly rings: Readonly<
+    Record<
+      string,
+      {
+        readonly digest: string;
+        readonly generation: number;
+        readonly without: readonly string[]; // backends it cannot reach
+        readonly asWanted: boolean;
+      }
+    >
+  >;
+}
+
+/** Announcement of VIPs: which have a route in the table, and why the others have none. */
+export interface AnnounceStatus {
+  readonly table: number;
+  readonly vips: readonly { readonly address: string; readonly announced: boolean; readonly detail: string | null }[];
 }
 
 /** What the API asks of the running node; src/observability/node.ts provides it. */
@@ -163,6 +201,8 @@ export interface NodeView {
   /** Behind `after`, the `last` of the page before. A flow whose value changes meanwhile may be in two pages or in none; with sort 'age' none does. */
   flows(query: FlowQuery, after?: FlowPage['last']): Promise<FlowPage>;
   drops(): Promise<readonly DropCount[]>;
+  /** All nodes of the cluster by name, this one among them. */
+  nodes(): Promise<readonly NodeInfo[]>;
   /** Resolves when the kernel holds at least this store revision; rejects (code 'unavailable') at the deadline or when it cannot be applied. */
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Prometheus text and its content type. */

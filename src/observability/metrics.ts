@@ -4,7 +4,7 @@ import { slices } from '../controlplane/slices.js';
 import type { StoreState } from '../controlplane/store.js';
 import type { TrafficReader } from '../dataplane/counters.js';
 import type { EventLog } from '../model/events.js';
-import type { DropCount, NodeStatus, ServiceStatus } from '../model/node-view.js';
+import type { DropCount, NodeInfo, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { counter, type Exposition, type Family, gauge, one, openExposition, type Sample } from './exposition.js';
 import type { NodeFacts } from './node.js';
@@ -169,6 +169,35 @@ function storeFamilies({ connected, relists, skipped }: StoreState): Family[] {
   ];
 }
 
+function clusterFamilies(nodes: readonly NodeInfo[], { announce }: NodeStatus, repairs: number): Family[] {
+  const states = ['ok', 'behind', 'differs', 'unreadable'] as const;
+  return [
+    gauge(
+      'nodes',
+      'Nodes of the cluster, by how they are found to be; see GET /api/v1/nodes.',
+      states.map((state) => ({ labels: { state }, value: nodes.filter((each) => each.state === state).length })),
+    ),
+    gauge(
+      'node_state',
+      'How this node is found to be: 1 on the one it is.',
+      states.slice(0, 3).map((state) => ({
+        labels: { state },
+        value: nodes.some((each) => each.self && each.state === state) ? 1 : 0,
+      })),
+    ),
+    counter(
+      'ring_repairs_total',
+      'Rounds that found a ring in the kernel other than it had been written.',
+      one(repairs),
+    ),
+    gauge(
+      'vip_announced',
+      'VIPs with a route in the table of announce.table: 1; those without: 0.',
+      (announce?.vips ?? []).map(({ address, announced }) => ({ labels: { address }, value: announced ? 1 : 0 })),
+    ),
+  ];
+}
+
 async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
   const status = await facts.status();
   const drops = await facts.drops();
@@ -208,6 +237,7 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
       one(facts.state().lastChangeMs / 1000),
     ),
     ...storeFamilies(facts.storeState()),
+    ...clusterFamilies(await facts.nodes(), status, facts.state().repairs.count),
     gauge(
       'bpf_program_info',
       'The programs on each interface; always 1.',

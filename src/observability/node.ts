@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The running node as the API and the metrics see it.
+import type { Cluster } from '../controlplane/cluster.js';
 import { isReachable, onLinkPools, wantedShares } from '../controlplane/desired.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
@@ -24,7 +25,16 @@ import type { Dataplane } from '../dataplane/dataplane.js';
 import { actionOf, REASON_NAMES } from '../dataplane/reasons.js';
 import { readRingRef, readRingRows, rowsOwned } from '../dataplane/tables.js';
 import { FairleadError } from '../model/errors.js';
-import type { BackendStatus, DropCount, NodeStatus, NodeView, PoolStatus, ServiceStatus } from '../model/node-view.js';
+import type {
+  AnnounceStatus,
+  BackendStatus,
+  DropCount,
+  NodeInfo,
+  NodeStatus,
+  NodeView,
+  PoolStatus,
+  ServiceStatus,
+} from '../model/node-view.js';
 import type { Backend, Pool } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
@@ -86,6 +96,15 @@ function storeWarnings({ detail, skipped }: StoreState): string[] {
   ];
 }
 
+/** What of the other nodes an operator should know. */
+const nodeWarnings = (nodes: readonly NodeInfo[]): string[] =>
+  nodes
+    .filter(({ self, state }) => !self && state !== 'ok')
+    .map(({ name, state, detail }) => `node "${name}" (${state}): ${detail}`);
+
+/** A node that knows of no others. */
+const ALONE: Pick<Cluster, 'nodes' | 'notReady'> = { nodes: () => [], notReady: () => [] };
+
 /** What a packet of a known service may end in. */
 const LOOKED_UP: readonly number[] = [
   Reason.FORWARDED,
@@ -99,9 +118,11 @@ const LOOKED_UP: readonly number[] = [
 
 export function nodeFacts(
   identity: NodeIdentity,
-  dataplane: Dataplane,
+  dataplane: Omit<Dataplane, 'attached'>,
   reconciler: Reconciler,
   store: Store,
+  cluster: Pick<Cluster, 'nodes' | 'notReady'> = ALONE,
+  announced: () => AnnounceStatus | null = () => null,
 ): NodeFacts {
   const { maps, interfaces } = dataplane;
   const census = censusOf(maps, dataplane.nat);
@@ -207,13 +228,14 @@ export function nodeFacts(
     const reasons: string[] = [];
     if (revision < 0) reasons.push('the store has not been applied yet');
     if (error) reasons.push(error);
-    return reasons;
+    return [...reasons, ...cluster.notReady()];
   }
 
   async function status(): Promise<NodeStatus> {
     const state = reconciler.state();
     const stats = readFlowTableStats(maps);
     const nat = dataplane.nat();
+    const announce = announced();
     const { connected, detail, skipped } = store.state();
     return {
       node: identity.name,
@@ -225,6 +247,7 @@ export function nodeFacts(
         ...dataplane.warnings,
         ...sourceWarnings(state.snapshot, identity.noSource ?? []),
         ...storeWarnings(store.state()),
+        ...nodeWarnings(cluster.nodes()),
       ],
       store: { kind: store.kind, revision: store.read().revision, connected, detail, skipped: skipped.slice(0, SHOWN) },
       appliedRevision: state.revision,
@@ -238,6 +261,7 @@ export function nodeFacts(
       })),
       flowTable: { capacity: maps.flowsPerCpu * maps.cpus, entries: (await census()).entries, ...stats },
       ...(nat && { nat: natStatus(nat) }),
+      ...(announce && { announce }),
     };
   }
 
@@ -273,6 +297,7 @@ export function nodeFacts(
     service,
     pool,
     drops,
+    nodes: async () => cluster.nodes(),
     tallies,
     outcomes: () => {
       const byInterface = interfaces.map(({ slot }) => readOutcomes(maps, slot));

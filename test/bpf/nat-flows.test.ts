@@ -151,7 +151,8 @@ test('nat flows: full tables have as many entries as room', async () => {
 const views = () => {
   const snapshot = { revision: 0, hashKey: '', services: new Map(), pools: new Map() };
   const none = { revision: 0, hops: new Map(), rings: new Map(), error: null, changes: 0, lastChangeMs: 0 };
-  const applied: Applied = { ...none, snapshot, numbering: emptyNumbering() };
+  const repairs = { count: 0, pools: [] };
+  const applied: Applied = { ...none, repairs, snapshot, numbering: emptyNumbering() };
   return queryFlows(path.maps, path.tables, applied, { sort: 'bytes', limit: 10 });
 };
 

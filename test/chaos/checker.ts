@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startInside, stopChild } from '../../src/lab/children.js';
 import type { Lab } from '../../src/lab/daemon.js';
+import { appliedEverywhere as settled } from '../../src/lab/everywhere.js';
 import type { CheckerCommand, CheckerReport } from './records.js';
 
 export interface Checker {
@@ -83,21 +84,4 @@ export async function openChecker(
     },
   };
   return checker;
-}
-
-/** Waits until every balancer has what the first one's store holds. */
-export async function settled(lab: Lab): Promise<void> {
-  type Status = { readonly appliedRevision: number; readonly store: { readonly revision: number } };
-  const deadline = Date.now() + 20_000;
-  // A daemon may just be starting.
-  const status = async ({ api }: Lab['daemon'], holds: (status: Status) => boolean): Promise<Status> => {
-    for (;;) {
-      const answer = (await api('GET', '/api/v1/status').catch(() => null)) as Status | null;
-      if (answer && holds(answer)) return answer;
-      if (Date.now() > deadline) throw new Error(`not settled within 20 s: ${JSON.stringify(answer)}`);
-      await pause(20);
-    }
-  };
-  const { store } = await status(lab.daemon, () => true);
-  for (const daemon of lab.daemons) await status(daemon, ({ appliedRevision }) => appliedRevision === store.revision);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // npm run chaos
 import { parseArgs } from 'node:util';
-import { chosenSeed } from '../unit/random.js';
+import { chosenSeed, randomFrom } from '../unit/random.js';
+import { FAULTS, runBalancers } from './balancers.js';
 import { NAT_SCENARIOS } from './nat-scenarios.js';
 import { type ChaosResult, runScenario } from './run.js';
 import { SCENARIOS } from './scenarios.js';
@@ -20,8 +21,14 @@ const { values } = parseArgs({
     help: { type: 'boolean' },
   },
 });
+const SWAPS = 'swaps';
+const BALANCERS = 'balancers';
 const ALL = [...SCENARIOS, ...NAT_SCENARIOS];
-const names = [...ALL, { name: 'swaps', what: '120 swaps of the program under 12 million live frames' }]
+const names = [
+  ...ALL,
+  { name: SWAPS, what: '120 swaps of the program under 12 million live frames' },
+  { name: BALANCERS, what: 'a router with BIRD, two balancers on an etcd: 20 faults of one of them' },
+]
   .map(({ name, what }) => `  ${name.padEnd(14)} ${what}`)
   .join('\n');
 const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed N] [--scale 0..1] [--backends N] [--long N] [--short N] [--forwarding ipip|gue|nat]
@@ -29,7 +36,6 @@ const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed
 Connections on which every byte is accounted for, while a cluster changes. Scenarios:
 ${names}
 --kill: with two balancers behind ECMP, of which one is killed in the middle. Connections of NAT are one balancer's own: not with them.`;
-const SWAPS = 'swaps';
 const isChosen = (name: string): boolean => values.scenario?.split(',').includes(name) ?? true;
 const isNat = values.forwarding === 'nat';
 // A flood at the generator's maximum leaves no room for what drains and begins anew: nat-flood has its place.
@@ -39,7 +45,7 @@ const chosen = ALL.filter(
 );
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
-if (values.help || (chosen.length === 0 && !isChosen(SWAPS))) {
+if (values.help || (chosen.length === 0 && !isChosen(SWAPS) && !isChosen(BALANCERS))) {
   say(usage);
   process.exitCode = values.help ? 0 : 2;
 } else {
@@ -53,6 +59,21 @@ if (values.help || (chosen.length === 0 && !isChosen(SWAPS))) {
     );
     say(`swaps: ${swaps} swaps, ${frames} frames, ${lost} lost, ${wrong} wrong: ${seconds.toFixed(1)} s`);
     if (lost + wrong > 0) process.exitCode = 1;
+  }
+  if (isChosen(BALANCERS) && !values.kill) {
+    const random = randomFrom(seed);
+    const kinds = Object.keys(FAULTS);
+    const count = Math.max(1, Math.round(20 * Number(values.scale)));
+    const faults = Array.from({ length: count }, () => kinds[Math.floor(random() * kinds.length)] ?? '');
+    const load = { long: Number(values.long), short: Number(values.short) };
+    const { connections, records, violations, stalled, outMs } = await runBalancers('chaos', faults, load, (line) =>
+      say(`  ${line}`),
+    );
+    results.push({ scenario: BALANCERS, violations });
+    const worst = Math.max(0, ...outMs).toFixed(0);
+    say(
+      `  ${violations.length} violations, ${stalled} waited for BFD (out after ${worst} ms at most): ${connections} connections, ${records} records`,
+    );
   }
   for (const scenario of chosen) {
     for (const killed of values.kill ? [true] : [false]) {

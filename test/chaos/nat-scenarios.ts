@@ -8,10 +8,10 @@ import { type NativeLink, native } from '../../src/dataplane/native.js';
 import { pinRoot } from '../../src/dataplane/pins.js';
 import { startInside, stopChild } from '../../src/lab/children.js';
 import type { Lab } from '../../src/lab/daemon.js';
+import { appliedEverywhere as settled } from '../../src/lab/everywhere.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
 import { labInterface } from '../../src/lab/topology.js';
 import type { Held } from '../support/web-socket-holder.js';
-import { settled } from './checker.js';
 import { loadRebuilt } from './rebuilt.js';
 import { remembered, type Scenario, type Stage, setState, times } from './scenarios.js';
 

@@ -5,10 +5,11 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startInside, stopChild } from '../../src/lab/children.js';
 import type { Lab } from '../../src/lab/daemon.js';
+import { appliedEverywhere as settled } from '../../src/lab/everywhere.js';
 import { namespacePath, run } from '../../src/lab/netns.js';
 import { labInterface, vipRoutes } from '../../src/lab/topology.js';
 import type { FlowView } from '../../src/model/node-view.js';
-import { type Checker, membersOf, POOLS, settled } from './checker.js';
+import { type Checker, membersOf, POOLS } from './checker.js';
 
 export interface Stage {
   readonly lab: Lab;

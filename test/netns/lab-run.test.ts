@@ -81,3 +81,25 @@ test('lab run: the death of its parent takes everything down', async () => {
   await until('nothing is left', () => tracesOf(name).length === 0);
   assert.deepEqual(processes.filter(lives), []);
 });
+
+test('lab run --store etcd --bgp: two balancers, the scenario passes, nothing is left behind', async () => {
+  const name = 'no-lab-once';
+  const { child, output } = start(labRun(name, '--store', 'etcd', '--bgp', '--once'));
+  const [code] = await once(child, 'close');
+  assert.equal(code, 0, output());
+  assert.match(output(), /^lab "no-lab-once": client, router, 2 balancers, 2 backends;/);
+  assert.match(output(), /^PASS {2}0 of \d+ requests failed$/m);
+  for (const line of output().split('\n')) assert.ok(line.length <= 100, line);
+  assert.deepEqual(tracesOf(name), []);
+});
+
+test('lab run --store etcd --bgp: kill -9 of its process leaves no etcd and no BIRD', async () => {
+  const name = 'no-lab-kill';
+  const { child, output } = start(labRun(name, '--store', 'etcd', '--bgp'));
+  await until('it is up', () => output().includes('Ctrl-C'), 60_000);
+  const processes = processesIn(existingNamespaces(name));
+  assert.equal(processes.length, 9); // two daemons, etcd, three BIRDs, driver, two servers
+  child.kill('SIGKILL');
+  await until('nothing is left', () => tracesOf(name).length === 0);
+  assert.deepEqual(processes.filter(lives), []);
+});

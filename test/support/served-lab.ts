@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { agentKey } from '../../src/dataplane/program.js';
 import { apiAt } from '../../src/lab/api.js';
 import { type LabBase, openBase } from '../../src/lab/base.js';
 import { startInside, stopChild } from '../../src/lab/children.js';
@@ -48,7 +49,10 @@ export async function openServedLab(name: string, backends: number, settings = '
     await untilReady(serve, socket);
   };
   try {
-    for (const programs of [await attachPass(topology), await attachAgents(topology, Buffer.from(hashKey, 'hex'))])
+    for (const programs of [
+      await attachPass(topology),
+      await attachAgents(topology, agentKey(Buffer.from(hashKey, 'hex'))),
+    ])
       base.onClose(() => programs.close());
     base.onClose(async () => void (await serve?.kill('SIGKILL')));
     writeFileSync(config, daemonConfig(topology.balancers[0], directory) + settings);

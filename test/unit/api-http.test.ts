@@ -158,6 +158,8 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
     '/api/v1/pools/{pool}/backends/{name}/undrain': ['post'],
     '/api/v1/configuration': ['get', 'put'],
     '/api/v1/agent-key': ['get'],
+    '/api/v1/nodes': ['get'],
+    '/api/v1/nodes/{name}': ['get'],
     '/api/v1/events': ['get'],
     '/api/v1/topology': ['get'],
     '/api/v1/flows': ['get'],

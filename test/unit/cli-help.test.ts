@@ -181,11 +181,13 @@ test('cli lab: options and answers pass through', async () => {
   assert.match((await run('lab up --name x --backends 5')).out, /^namespaces {2}2, from x-client to x-router$/m);
   assert.equal((await run('lab down')).out, 'there is no lab "fairlead"\n');
   assert.equal((await run('lab run --once')).code, 130);
+  await run('lab run --store etcd --bgp');
   assert.deepEqual(JSON.parse((await run('lab status -o json')).out), state);
   assert.deepEqual(calls, [
-    ['up', { name: 'x', backends: 5, balancers: 1 }],
+    ['up', { name: 'x', backends: 5, balancers: 1, store: 'file', bgp: false }],
     ['down', 'fairlead'],
-    ['run', { name: 'fairlead', backends: 3, balancers: 1, once: true }],
+    ['run', { name: 'fairlead', backends: 3, balancers: 1, store: 'file', bgp: false, once: true }],
+    ['run', { name: 'fairlead', backends: 3, balancers: 2, store: 'etcd', bgp: true, once: false }],
     ['status', 'fairlead'],
   ]);
 });

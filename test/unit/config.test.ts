@@ -63,6 +63,7 @@ test('config: an interface is enough, everything else has a default', () => {
       ...{ connections: 262_144, source: null, source6: null, prefix: '64:ff9b::', egress: [] },
       timeouts: { tcpNew: 60, tcpEstablished: 7440, tcpClosing: 240, tcpClosed: 10, udpNew: 30, udpEstablished: 300 },
     },
+    announce: { table: null, drainSeconds: 5, onStop: 'keep' },
     bpffs: '/sys/fs/bpf',
   });
 });
@@ -103,6 +104,7 @@ nat:
   tcpClosed: 4
   udpNew: 5
   udpEstablished: 6
+announce: { table: 200, drainSeconds: 0, onStop: withdraw }
 bpffs: /srv/bpf
 `);
   assert.deepEqual(config, {
@@ -131,8 +133,22 @@ bpffs: /srv/bpf
       ],
       timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
     },
+    announce: { table: 200, drainSeconds: 0, onStop: 'withdraw' },
     bpffs: '/srv/bpf',
   });
+});
+
+test('config: the table of announcements is one of its own', () => {
+  const table = 'wanted the number of a routing table of its own: 1 to 4294967295, but not 253 to 255';
+  for (const bad of ['0', '254', '4294967296', 'main', '1.5'])
+    assert.deepEqual(problemsOf(`${small}announce: { table: ${bad} }\n`), [
+      `2:20: announce.table: got ${/^[a-z]/.test(bad) ? JSON.stringify(bad) : bad}, ${table}`,
+    ]);
+  assert.match(
+    problemsOf(`${small}announce: { onStop: withdraw }\n`).join(),
+    /announce\.table: missing; wanted the number of a routing table of its own, as 200/,
+  );
+  assert.equal(load(`${small}announce: { table: 256 }\n`).announce.table, 256);
 });
 
 test('config: what leaves with which address: mistakes are named', () => {
@@ -212,7 +228,7 @@ flows.mode: all
     '15:24: unknown key "flows.perCPU"; known in flows: perCpu, mode, newPerSecond',
     '17:11: tunnel.source: got "2001:db8::1", wanted an IPv4 address',
     '18:8: tunnel.mtu: got "big", wanted a whole number from 1280 to 9216',
-    '19:1: unknown key "apii"; known: node, interfaces, store, api, flows, tunnel, nat, bpffs',
+    '19:1: unknown key "apii"; known: node, interfaces, store, api, flows, tunnel, nat, announce, bpffs',
     '20:1: unknown key "flows.mode"; known in flows: perCpu, mode, newPerSecond',
   ]);
 });
@@ -306,7 +322,7 @@ test('config: what is not YAML, or not keys, is refused where it begins', () => 
     '2:6: api: got 7, wanted the keys socket, socketGroup, listen, tls, clients, tokens, open, requestsPerSecond, audit',
   ]);
   assert.deepEqual(problemsOf('- eth0\n'), [
-    '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, nat, bpffs',
+    '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, nat, announce, bpffs',
   ]);
   assert.equal(problemsOf('a: *b\n').length, 1);
 });
@@ -341,7 +357,7 @@ test('config: each key has a variable of its own', () => {
 test('config: a wrong variable or flag is named, after the mistakes of the file', () => {
   const env = { FAIRLEAD_FLOWS_PERCPU: 'many', FAIRLEAD_API_SOKET: '/x', FAIRLEAD_SOCKET: '/x', FAIRLEAD_URL: 'x' };
   assert.deepEqual(problemsOf(`${small}typo: 1\n`, { env, flags: { 'tunnel.mtu': '12', 'flows.x': '1' } }), [
-    '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, nat, bpffs',
+    '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, nat, announce, bpffs',
     'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_SOCKETGROUP, FAIRLEAD_API_LISTEN, FAIRLEAD_API_TLS_CERT, FAIRLEAD_API_TLS_KEY, FAIRLEAD_API_TLS_CLIENTCA, FAIRLEAD_API_CLIENTS, FAIRLEAD_API_TOKENS, FAIRLEAD_API_OPEN, FAIRLEAD_API_REQUESTSPERSECOND, FAIRLEAD_API_AUDIT',
     'flag: unknown key "flows.x"; known in flows: perCpu, mode, newPerSecond',
     'FAIRLEAD_FLOWS_PERCPU: flows.perCpu: got "many", wanted a power of two from 1024 to 4194304',

@@ -49,6 +49,7 @@ export function nodeDouble(): NodeDouble {
       return { items: node.known.flows, last: null };
     },
     drops: async () => [{ service: null, reason: 'malformed', packets: 3 }],
+    nodes: async () => [],
     async applied(revision) {
       node.asked.applied = revision;
       if (node.stuck) throw new FairleadError('unavailable', 'pool "web" has no room');

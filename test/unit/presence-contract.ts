@@ -76,4 +76,25 @@ export function presenceContract(
     await one.close();
     await seen.is({ 'nodes/b': {} });
   });
+
+  check("a claimed key is its first claimant's, and another's once that has gone", async (one, other) => {
+    const told: unknown[] = [];
+    const seen = seenBy(other, 'nodes/');
+    one.claim('nodes/a', { instance: 1, up: 1 }, (holder) => told.push(holder));
+    await seen.is({ 'nodes/a': { instance: 1, up: 1 } });
+    other.claim('nodes/a', { instance: 2 }, (holder) => told.push(holder));
+    await until('the second is told', () => told.length > 0);
+    assert.deepEqual(told, [{ instance: 1, up: 1 }]);
+    one.set('nodes/a', { instance: 1, up: 2 });
+    other.set('nodes/a', { instance: 2, up: 3 });
+    other.set('nodes/b', {}); // of its own, which it writes all the same
+    await seen.is({ 'nodes/a': { instance: 1, up: 2 }, 'nodes/b': {} });
+    await until('the second is told of the change', () => told.length > 1);
+    assert.deepEqual(told, [
+      { instance: 1, up: 1 },
+      { instance: 1, up: 2 },
+    ]);
+    await one.close();
+    await seen.is({ 'nodes/a': { instance: 2, up: 3 }, 'nodes/b': {} });
+  });
 }

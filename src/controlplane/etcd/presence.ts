@@ -13,6 +13,7 @@ export interface EtcdPresenceOptions {
   readonly client: EtcdClient;
   /** Ends with '/'. */
   readonly prefix: string;
+  readonly node: string;
   readonly log: StoreLog;
   /** A node that is gone is gone for the others after so long. */
   readonly ttlSeconds?: number;
@@ -22,11 +23,23 @@ export interface EtcdPresenceOptions {
 const TTL_SECONDS = 10;
 /** Keys per write; etcd takes 128. */
 const BATCH = 100;
+/** A key that another has is looked at this often. */
+const CLAIM_MS = 500;
+
+/** The document of who holds a key; null when it is none. */
+function holderOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
 
 /** Does nothing until a first document is set. What goes wrong is told to the log once, and tried again until it is closed. */
 export function openEtcdPresence({
   client,
   prefix,
+  node,
   log,
   ttlSeconds = TTL_SECONDS,
   times,
@@ -34,6 +47,7 @@ export function openEtcdPresence({
   const keys = keysBelow(prefix);
   const wanted = new Map<string, string>();
   const written = new Map<string, string>();
+  const claims = new Map<string, { told: string | null; readonly taken: (holder: unknown) => void }>();
   const watching = new Set<() => Promise<void>>();
   let lease: string | null = null;
   let seenUntil = 0; // performance.now()
@@ -61,9 +75,30 @@ export function openEtcdPresence({
     written.clear();
   }
 
+  /** Whether this key is to be claimed before it may be written: each lease claims anew. */
+  const isClaim = (key: string): boolean => claims.has(key) && !written.has(key);
+
+  /** Takes the key, unless another has it. */
+  async function claim(key: string, value: string, id: string): Promise<void> {
+    const put = [{ key, value, lease: id }];
+    const { done, found } = await client.commit([{ key, revision: 0 }], put, [key]);
+    const [held] = found;
+    // What we have written ourselves, for the answer to that was lost.
+    const isOurs = held?.value === value && (await client.commit([{ key, revision: held.revision }], put)).done;
+    if (done || isOurs) {
+      written.set(key, value);
+      return;
+    }
+    const one = claims.get(key);
+    if (!held || !one) return;
+    if (one.told !== held.value) one.taken(holderOf(held.value));
+    one.told = held.value;
+  }
+
   async function write(): Promise<void> {
     const id = await hold();
-    const puts = [...wanted].filter(([key, value]) => written.get(key) !== value);
+    for (const [key, value] of wanted) if (isClaim(key)) await claim(key, value, id);
+    const puts = [...wanted].filter(([key, value]) => written.get(key) !== value && !isClaim(key));
     const gone = [...written.keys()].filter((key) => !wanted.has(key));
     const changes = [
       ...puts.map(([key, value]) => ({ key, value, lease: id })),
@@ -78,7 +113,8 @@ export function openEtcdPresence({
   }
 
   const isBehind = (): boolean =>
-    wanted.size !== written.size || [...wanted].some(([key, value]) => written.get(key) !== value);
+    [...written.keys()].some((key) => !wanted.has(key)) ||
+    [...wanted].some(([key, value]) => written.get(key) !== value && !isClaim(key));
 
   async function run(): Promise<void> {
     while (!closed) {
@@ -87,10 +123,11 @@ export function openEtcdPresence({
         await write();
         told = '';
         if (!isBehind()) restMs = Math.max(0, keepAt - performance.now());
+        if ([...wanted.keys()].some(isClaim)) restMs = Math.min(restMs, CLAIM_MS);
       } catch (error) {
         if (error instanceof FairleadError && error.code === 'not-found') lost(); // the lease
         if (isStale(error)) client.renew();
-        const line = `say that this node is there: ${messageOf(error)}`;
+        const line = `say that node "${node}" is there: ${messageOf(error)}`;
         if (line !== told) log.warn({ leftMs: Math.round(leftMs()) }, line);
         told = line;
         restMs = 200 + Math.random() * 300;
@@ -108,10 +145,16 @@ export function openEtcdPresence({
   return {
     set(key, document) {
       const full = keys.below(key);
-      if (document === null) wanted.delete(full);
-      else wanted.set(full, JSON.stringify(document));
+      if (document === null) {
+        wanted.delete(full);
+        claims.delete(full);
+      } else wanted.set(full, JSON.stringify(document));
       running ??= run();
       if (told === '') wake(); // else it rests until it tries again
+    },
+    claim(key, document, taken) {
+      claims.set(keys.below(key), { told: null, taken });
+      this.set(key, document);
     },
     watch(path, listener) {
       const documents = new Map<string, unknown>();
