@@ -5,17 +5,19 @@ import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
+import { openHealth } from './controlplane/health/health.js';
 import { openNextHops } from './controlplane/next-hops.js';
 import { startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
-import { openShared } from './controlplane/shared.js';
+import { openShared, type Shared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
-import type { Store } from './controlplane/store.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
+import type { EventLog } from './model/events.js';
 import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
+import { openEventLog } from './observability/event-log.js';
 import { openMetrics } from './observability/metrics.js';
 import { nodeFacts } from './observability/node.js';
 import { type Logger, openLog, stopped } from './process.js';
@@ -79,7 +81,13 @@ function onceStarted(started: () => NodeView | null): NodeView {
 type OnClose = (close: () => void | Promise<void>) => void;
 
 /** Opens the packet path and keeps it equal to the store. */
-async function startNode(config: Config, store: Store, log: Logger, onClose: OnClose): Promise<NodeView> {
+async function startNode(
+  config: Config,
+  { store, presence }: Shared,
+  events: EventLog,
+  log: Logger,
+  onClose: OnClose,
+): Promise<NodeView> {
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
@@ -89,7 +97,9 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
-  const reconciler = startReconciler(dataplane.maps, store, resolver, dataplane.setFeatures, {
+  const health = openHealth({ node: config.node, store, presence, events, log });
+  onClose(() => health.close());
+  const reconciler = startReconciler(dataplane.maps, health.view, resolver, dataplane.setFeatures, {
     source: config.nat.source ?? ownAddress(config, 'IPv4'),
     source6: config.nat.source6 ?? ownAddress(config, 'IPv6'),
     egress: config.nat.egress,
@@ -105,7 +115,7 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
     settings[family === 4 ? 'tunnelSource' : 'tunnelSource6'].every((byte) => byte === 0),
   );
   const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
-  const facts = nodeFacts(identity, dataplane, reconciler, store);
+  const facts = nodeFacts(identity, dataplane, reconciler, store, health);
   return { ...facts, metrics: openMetrics(facts) };
 }
 
@@ -116,15 +126,16 @@ async function startNode(config: Config, store: Store, log: Logger, onClose: OnC
 export async function serve(path: string | null, flags: Readonly<Record<string, string>>): Promise<number> {
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
+  const events = openEventLog();
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const { store, close } = await openShared(config.store, log);
-  onClose(close);
-  const app = buildApi({ store, node: onceStarted(() => node) });
+  const shared = await openShared(config.store, log);
+  onClose(shared.close);
+  const app = buildApi({ store: shared.store, node: onceStarted(() => node) });
   try {
     await listenApi(app, config.api);
-    node = await startNode(config, store, log, onClose);
+    node = await startNode(config, shared, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+import { isDeepStrictEqual } from 'node:util';
+
 // Documents that last as long as the node that wrote them: who is there, and what each finds healthy.
 
 /**
  * The same contract for etcd and memory (test/unit/presence-contract.ts). Keys are paths of two parts or more, as `nodes/edge-1`; a document is any JSON object.
  *
  * - `set` is what this node wants to be there: it is written soon, and again whenever it was lost. `null` takes it away.
- * - `watch` calls back with everything below a prefix (`nodes/`), by key, of all nodes: at first with what there is, then after each change.
+ * - `watch` calls back with everything below a prefix (`nodes/`), by key, of all nodes: at first with what there is, then after changes, those of one moment together.
+ *   A document that has not changed is the same object as before.
  * - `leftMs` is how long the others are sure to see what this node wrote, on this node's own clock: at 0 it may be gone, and another may have taken its place.
  * - `close` takes away what this node wrote, if that can be done.
  */
@@ -19,7 +22,7 @@ export interface Presence {
 /** What all nodes of one process share. */
 export interface PresenceHub {
   readonly documents: Map<string, { readonly document: unknown; readonly owner: object }>;
-  readonly listeners: Set<() => void>;
+  readonly listeners: Set<(key: string) => void>;
 }
 
 export const presenceHub = (): PresenceHub => ({ documents: new Map(), listeners: new Set() });
@@ -28,38 +31,49 @@ export const presenceHub = (): PresenceHub => ({ documents: new Map(), listeners
 export function openMemoryPresence({ documents, listeners }: PresenceHub = presenceHub()): Presence {
   const owner = {};
   const watching = new Set<() => void>();
-  const tell = (): void => {
-    for (const listener of listeners) listener();
+  const tell = (key: string): void => {
+    for (const listener of listeners) listener(key);
   };
   return {
     set(key, document) {
-      if (document !== null) documents.set(key, { document: structuredClone(document), owner });
-      else if (documents.get(key)?.owner === owner) documents.delete(key);
-      tell();
+      const known = documents.get(key);
+      if (document === null) {
+        if (known?.owner !== owner) return;
+        documents.delete(key);
+      } else if (known?.owner === owner && isDeepStrictEqual(known.document, document)) return;
+      else documents.set(key, { document: structuredClone(document), owner });
+      tell(key);
     },
     watch(prefix, listener) {
-      let told = '';
-      const look = (): void => {
+      let isDue = true;
+      let stopped = false;
+      const tell = (): void => {
+        isDue = false;
+        if (stopped) return;
         const below = [...documents].filter(([key]) => key.startsWith(prefix));
-        const now = new Map(below.map(([key, { document }]) => [key, document]));
-        const text = JSON.stringify([...now]);
-        if (text !== told) listener(now);
-        told = text;
+        listener(new Map(below.map(([key, { document }]) => [key, document])));
+      };
+      const look = (key: string): void => {
+        if (isDue || !key.startsWith(prefix)) return;
+        isDue = true;
+        setImmediate(tell);
       };
       const stop = (): void => {
+        stopped = true;
         listeners.delete(look);
         watching.delete(stop);
       };
       listeners.add(look);
       watching.add(stop);
-      queueMicrotask(look);
+      setImmediate(tell);
       return stop;
     },
     leftMs: () => Number.POSITIVE_INFINITY,
     async close() {
       for (const stop of watching) stop();
-      for (const [key, { owner: whose }] of documents) if (whose === owner) documents.delete(key);
-      tell();
+      const own = [...documents].flatMap(([key, { owner: whose }]) => (whose === owner ? [key] : []));
+      for (const key of own) documents.delete(key);
+      for (const key of own) tell(key);
     },
   };
 }

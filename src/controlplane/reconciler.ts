@@ -6,6 +6,7 @@ import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
 import { desired, type NextHops, nextDeadline, type RingCache } from './desired.js';
+import type { StoreView } from './health/view.js';
 import { readKernel } from './kernel-state.js';
 import { type NatSources, writeNat } from './nat.js';
 import type { NextHopResolver } from './next-hops.js';
@@ -22,7 +23,6 @@ import { plan } from './plan.js';
 import type { PoolRing } from './pool-ring.js';
 import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
-import type { Store } from './store.js';
 
 /** What the reconciler knows after its last round. */
 export interface Applied {
@@ -66,7 +66,7 @@ export const limitsOf = (maps: Maps): Limits => ({
  */
 export function startReconciler(
   maps: Maps,
-  store: Store,
+  store: StoreView,
   resolver: NextHopResolver,
   setFeatures: (features: number) => Promise<NatTables | null>,
   sources: NatSources,

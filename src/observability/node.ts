@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The running node as the API and the metrics see it.
+
 import { isReachable, onLinkPools, wantedShares } from '../controlplane/desired.js';
+import type { Health } from '../controlplane/health/health.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
@@ -29,6 +31,7 @@ import type { Backend, Pool } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
 import { queryFlows } from './flow-view.js';
+import { backendHealth } from './health-view.js';
 import { natDrops, natStatus } from './nat-view.js';
 
 /** What happened to packets beside their reason; `tally` is the name of one (Tally) in lower case. */
@@ -70,6 +73,8 @@ export type NodeFacts = Omit<NodeView, 'metrics' | 'service' | 'pool'> & {
   /** Packets by the name of their reason, all interfaces. */
   outcomes(): ReadonlyMap<string, number>;
   tallies(): Promise<readonly TallyCount[]>;
+  /** Of health checks; null: nobody checks. */
+  checks(): ReturnType<Health['counts']> | null;
 };
 
 /** Skipped documents in a status. */
@@ -100,6 +105,7 @@ export function nodeFacts(
   dataplane: Dataplane,
   reconciler: Reconciler,
   store: Store,
+  health: Health | null = null,
 ): NodeFacts {
   const { maps, interfaces } = dataplane;
   const census = censusOf(maps, dataplane.nat);
@@ -149,7 +155,9 @@ export function nodeFacts(
     const numbers = numbering.pools.get(pool.name);
     const onLink = onLinkPools(snapshot).has(pool.name);
     const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
-    const wanted = wantedShares(pool, hops, onLink);
+    const stored = snapshot.pools.get(pool.name);
+    if (!stored) return new Map();
+    const wanted = wantedShares(stored, hops, onLink);
     const found = new Map<string, BackendStatus>();
     for (const backend of pool.backends) {
       const number = numbers?.members.get(backend.address)?.number ?? 0;
@@ -158,6 +166,7 @@ export function nodeFacts(
         ...sum(services.map((name) => traffic(name, backend, read))),
         shareWanted: wanted.get(backend.name) ?? 0,
         shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
+        health: backendHealth(stored, backend.name, health?.backend(pool.name, backend.name)),
         flows: flows[number] ?? 0,
         ...(backend.state === 'drain'
           ? { drain: await drainStatus(maps, dataplane.nat(), backend, number, flows[number] ?? 0, Date.now()) }
@@ -182,6 +191,7 @@ export function nodeFacts(
     const services = [...snapshot.services.values()].filter((s) => s.value.pool === name).map((s) => s.value.name);
     const { byBackend } = await census();
     return {
+      failOpen: snapshot.pools.get(name)?.health?.failOpen ?? false,
       backends: await backendStatus(value, services, byBackend, read),
       ringRows: readRingRef(maps, numbers.number).rows,
       ring: ring
@@ -223,6 +233,7 @@ export function nodeFacts(
         ...dataplane.warnings,
         ...sourceWarnings(state.snapshot, identity.noSource ?? []),
         ...storeWarnings(store.state()),
+        ...(health?.warnings() ?? []),
       ],
       store: { kind: store.kind, revision: store.read().revision, connected, detail, skipped: skipped.slice(0, SHOWN) },
       appliedRevision: state.revision,
@@ -278,6 +289,7 @@ export function nodeFacts(
         REASON_NAMES.map((name, reason) => [name, byInterface.reduce((all, by) => all + (by[reason] ?? 0), 0)]),
       );
     },
+    checks: () => health?.counts() ?? null,
     traffic,
     allTraffic: () => readAllTraffic(maps),
     state: () => reconciler.state(),

@@ -204,7 +204,9 @@ function remembered(
     if (ended) flow.state = FlowState.FINISHED;
     else if (!syn && flow.state === FlowState.NEW) flow.state = FlowState.ESTABLISHED;
     const backend = takes(world, flow.backend, service.flags);
-    if (backend !== null) return { backend, begun: false, row: canPassOn(service, packet) ? flow.row : null };
+    const leaves = backend?.down && (syn || !tcp); // what can begin anew
+    if (backend !== null && !leaves)
+      return { backend, begun: false, row: canPassOn(service, packet) ? flow.row : null };
   }
   const backend = ring();
   if (backend === null) return { backend, begun: false, row: null };

@@ -42,7 +42,7 @@ export interface Reconciled {
 const VERDICTS = ['aborted', 'drop', 'pass', 'tx', 'redirect'];
 const ROUND_MS = 20_000;
 
-export const changeOf = (object: Pool | Service): Change =>
+export const changeOf = (object: Pool | Service): Exclude<Change, { kind: 'health' }> =>
   'backends' in object
     ? { kind: 'pool', name: object.name, value: object }
     : { kind: 'service', name: object.name, value: object };

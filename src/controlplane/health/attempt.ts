@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+import { messageOf } from '../../model/errors.js';
+import type { HealthCheck } from '../../model/objects.js';
+
+/** Where one check goes. */
+export interface CheckTarget {
+  readonly check: HealthCheck;
+  readonly address: string;
+  readonly port: number;
+  /** Milliseconds from its beginning to its end. */
+  readonly timeoutMs: number;
+}
+
+/** How a check ended. 'error': no connection, or none that lasted; 'answer': not the one that was expected. */
+export interface Outcome {
+  readonly result: 'ok' | 'timeout' | 'error' | 'answer';
+  /** What was wrong, in a few words; '' when nothing was. */
+  readonly detail: string;
+}
+
+export const OK: Outcome = { result: 'ok', detail: '' };
+
+/** One that has no answer to be wrong. */
+export const failed = (error: unknown): Outcome => ({ result: 'error', detail: messageOf(error).slice(0, 200) });
+export const wrong = (detail: string): Outcome => ({ result: 'answer', detail: detail.slice(0, 200) });
+
+/** Runs `begin`, which answers how to let go of everything it holds, until it calls `done` or the time is over. Never rejects. */
+export function attempt(timeoutMs: number, begin: (done: (outcome: Outcome) => void) => () => void): Promise<Outcome> {
+  return new Promise((resolve) => {
+    let end: () => void = () => undefined;
+    let isOver = false;
+    const done = (outcome: Outcome): void => {
+      if (isOver) return;
+      isOver = true;
+      clearTimeout(timer);
+      end();
+      resolve(outcome);
+    };
+    const timer = setTimeout(
+      () => done({ result: 'timeout', detail: `no answer within ${Math.round(timeoutMs)} ms` }),
+      timeoutMs,
+    );
+    try {
+      end = begin(done);
+    } catch (error) {
+      done(failed(error));
+    }
+    if (isOver) end();
+  });
+}
