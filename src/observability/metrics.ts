@@ -85,7 +85,7 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
       weight.push({ labels, value: backend.weight });
       share.push({ labels, value: seen?.shareReal ?? 0 });
       const now = seen?.health.state === 'down' && !status?.failOpen ? 'down' : backend.state;
-      for (const name of ['active', 'drain', 'disabled', 'down']) {
+      for (const name of ['active', 'drain', 'disabled', ...(pool.healthCheck ? ['down'] : [])]) {
         state.push({ labels: { ...labels, state: name }, value: now === name ? 1 : 0 });
       }
       hops[seen?.nextHop.state ?? 'unresolved']++;
