@@ -21,7 +21,8 @@ static __always_inline struct choice choose_number(const struct service *service
 	return (struct choice){.to = backend_of(service, number), .number = number};
 }
 
-/* By what is remembered of a flow. One that can go on elsewhere (`anew`) does not stay with a backend that is down. */
+/* By what is remembered of a flow. One that can go on elsewhere (`anew`) does not stay with a backend that is
+ * down. */
 static __always_inline struct choice choose_known(const struct service *service, __u32 number, bool anew)
 {
 	struct choice choice = choose_number(service, number);
@@ -31,13 +32,18 @@ static __always_inline struct choice choose_known(const struct service *service,
 	return choice;
 }
 
-/* The newest previous owner of a row in transition that still takes packets: its number, or 0. */
+/*
+ * The newest previous owner of a row in transition that still takes packets: its number, or 0. Not one that
+ * is down: who has no record of a connection anywhere is better off with an RST than with silence.
+ */
 __noinline __u32 previous_owner(__u64 row, __u32 flags)
 {
 	struct service service = {.flags = flags};
 
 	for (row >>= 16; row; row >>= 16) {
-		if (backend_of(&service, (__u16)row))
+		const struct backend *owner = backend_of(&service, (__u16)row);
+
+		if (owner && !(owner->flags & BACKEND_DOWN))
 			return (__u16)row;
 	}
 	return 0;

@@ -69,7 +69,7 @@ test('agree: a return goes in four steps, and starts anew when it goes down in b
   const four = pool(4);
   const stored = (health: PoolHealth): number => membersOf(four, health)[0]?.weight ?? -1;
   let health = next(four, { b0: '-' });
-  assert.equal(membersOf(four, health)[0]?.state, 'down');
+  assert.equal(membersOf(four, health)[0]?.state, 'drain');
   const weights: number[] = [];
   health = next(four, { b0: '+' }, health);
   for (let step = 0; step < 4; step++) {
