@@ -8,7 +8,7 @@ import { type ErrorCode, FairleadError } from '../model/errors.js';
 import { type LabOptions, openBase } from './base.js';
 import { type Lab, type LabDaemon, startDaemon } from './daemon.js';
 import { type Driver, startDriver } from './drive.js';
-import { allServices, putObjects, readPools } from './objects.js';
+import { allServices, labHealthCheck, putObjects, readPools } from './objects.js';
 import { runScenario } from './scenario.js';
 import { openScreen, type Screen } from './screen.js';
 import { fired, stopSignal } from './stop.js';
@@ -53,7 +53,8 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     const { hashKey } = JSON.parse(readFileSync(`${base.directory}/state.json`, 'utf8')) as { hashKey: string };
     const agents = await attachAgents(base.topology, Buffer.from(hashKey, 'hex'));
     base.onClose(() => agents.close());
-    await putObjects(daemon.api, base.topology, allServices(base.topology));
+    const { topology } = base;
+    await putObjects(daemon.api, topology, allServices(topology), labHealthCheck(topology));
     return { ...base, daemon, daemons, agents };
   } catch (error) {
     await base.close();
@@ -140,6 +141,7 @@ function header({ topology, daemon, directory }: Lab): readonly string[] {
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
     `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
+    `break    ip netns pids ${backends[0]?.namespace} | xargs kill -STOP, and see it go: fairlead backends ls; -CONT mends it`,
     `log      ${directory}/daemon.log`,
     `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
     '',
