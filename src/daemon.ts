@@ -5,9 +5,11 @@ import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
 import { type Config, loadConfig } from './controlplane/config.js';
+import { runCheck } from './controlplane/health/checks.js';
 import { openHealth } from './controlplane/health/health.js';
+import { throughTunnel } from './controlplane/health/tunnel.js';
 import { openNextHops } from './controlplane/next-hops.js';
-import { startReconciler } from './controlplane/reconciler.js';
+import { backendNumber, startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
 import { openShared, type Shared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
@@ -97,7 +99,12 @@ async function startNode(
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
-  const health = openHealth({ node: config.node, store, presence, events, log });
+  const tunnel = throughTunnel(runCheck, {
+    openProbes: dataplane.openProbes,
+    numberOf: (pool, address) => backendNumber(reconciler.state(), pool, address),
+  });
+  onClose(() => tunnel.close());
+  const health = openHealth({ node: config.node, store, presence, events, log, run: tunnel.run });
   onClose(() => health.close());
   const reconciler = startReconciler(dataplane.maps, health.view, resolver, dataplane.setFeatures, {
     source: config.nat.source ?? ownAddress(config, 'IPv4'),

@@ -50,6 +50,12 @@ export interface Reconciler {
   close(): Promise<void>;
 }
 
+/** The kernel's number of a pool's backend that packets can be sent to; null: there is none. */
+export function backendNumber({ numbering, hops }: Applied, pool: string, address: string): number | null {
+  if (hops.get(address) == null) return null;
+  return numbering.pools.get(pool)?.members.get(address)?.number ?? null;
+}
+
 /** A missed event heals itself within this. */
 const PERIOD_MS = 10_000;
 

@@ -10,6 +10,7 @@ import { hasNat, type NatConfig, type NatTables, natRoots, openNat } from './nat
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 import { findOlder } from './older.js';
 import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
+import { openProbes, type Probes } from './probes.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
 
@@ -51,6 +52,8 @@ export interface Dataplane {
   setFeatures(features: number): Promise<NatTables | null>;
   /** The same tables, once they are there. */
   nat(): NatTables | null;
+  /** What leads sockets of health checks into the tunnels, on all interfaces; for the caller to close. */
+  openProbes(): Promise<Probes>;
   /** Drops the handles; programs and maps stay, pinned. */
   close(): void;
 }
@@ -153,6 +156,12 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
         return nat;
       },
       nat: () => nat,
+      openProbes: () =>
+        openProbes(
+          interfaces.map(({ name }) => name),
+          config,
+          open,
+        ),
       close: () => {
         nat?.close();
         open.close();

@@ -27,7 +27,10 @@ export const HealthCheckBody = Type.Object(
     rise: Type.Optional(count('checks in a row that bring a backend back', 2)),
     fall: Type.Optional(count('checks in a row that take a backend out', 3)),
     via: Type.Optional(
-      Type.Enum(['direct'], { default: 'direct', description: "direct: to the backend's own address" }),
+      Type.Enum(['direct', 'tunnel'], {
+        default: 'direct',
+        description: "direct: to the backend's own address; tunnel: to a service's, the way its packets take",
+      }),
     ),
     slowStart: Type.Optional(
       seconds(0, 3600, 'seconds until a backend that came back has its full weight; 0: at once', 10),

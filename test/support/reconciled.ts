@@ -76,7 +76,15 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
   const factsOf = (): NodeFacts =>
     nodeFacts(
       { name: 'edge-1', version: '1.2.3', startedAt: new Date(0) },
-      { maps, interfaces, warnings: [], setFeatures: async () => null, nat: () => null, close },
+      {
+        maps,
+        interfaces,
+        warnings: [],
+        setFeatures: async () => null,
+        nat: () => null,
+        openProbes: () => Promise.reject(new Error('no interface')),
+        close,
+      },
       reconciler,
       store,
     );

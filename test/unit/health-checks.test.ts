@@ -26,7 +26,7 @@ function checkOf(fields: Partial<HealthCheck>): HealthCheck {
 }
 
 const run = (port: number, fields: Partial<HealthCheck>, address = '127.0.0.1', timeoutMs = 2000): Promise<Outcome> =>
-  runCheck({ check: checkOf(fields), address, port, timeoutMs });
+  runCheck({ check: checkOf(fields), address, port, timeoutMs, through: null });
 
 /** A listening server that is closed with all its connections when the test ends; its port. */
 async function listening(t: TestContext, server: Server, host = '127.0.0.1'): Promise<number> {

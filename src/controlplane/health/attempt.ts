@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { messageOf } from '../../model/errors.js';
-import type { HealthCheck } from '../../model/objects.js';
+import type { Forwarding, HealthCheck } from '../../model/objects.js';
 
 /** Where one check goes. */
 export interface CheckTarget {
@@ -9,6 +9,10 @@ export interface CheckTarget {
   readonly port: number;
   /** Milliseconds from its beginning to its end. */
   readonly timeoutMs: number;
+  /** `address` is a VIP, to be asked on this backend of the pool, through the tunnel; null: it is asked as it is. */
+  readonly through: { readonly pool: string; readonly address: string; readonly forwarding: Forwarding } | null;
+  /** The local port; any when left out. */
+  readonly fromPort?: number;
 }
 
 /** How a check ended. 'error': no connection, or none that lasted; 'answer': not the one that was expected. */
@@ -17,6 +21,10 @@ export interface Outcome {
   /** What was wrong, in a few words; '' when nothing was. */
   readonly detail: string;
 }
+
+/** The options of a socket that comes from there. */
+export const comingFrom = ({ fromPort }: CheckTarget): { readonly localPort?: number } =>
+  fromPort === undefined ? {} : { localPort: fromPort };
 
 export const OK: Outcome = { result: 'ok', detail: '' };
 

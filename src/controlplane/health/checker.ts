@@ -12,6 +12,7 @@ export interface Subject {
   readonly check: HealthCheck;
   readonly address: string;
   readonly port: number;
+  readonly through: CheckTarget['through'];
 }
 
 /** What this node knows of it. */
@@ -89,9 +90,9 @@ export function openChecker(run: (target: CheckTarget) => Promise<Outcome>, told
   }
 
   async function once(own: Own): Promise<void> {
-    const { check, address, port } = own.subject;
+    const { check, address, port, through } = own.subject;
     const begun = performance.now();
-    const outcome = await run({ check, address, port, timeoutMs: timeoutOf(check) * 1000 });
+    const outcome = await run({ check, address, port, through, timeoutMs: timeoutOf(check) * 1000 });
     const now = performance.now();
     running--;
     if (!own.gone) {

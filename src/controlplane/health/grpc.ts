@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // grpc.health.v1.Health/Check (github.com/grpc/grpc, doc/health-checking.md) over HTTP/2 without TLS.
 import { connect } from 'node:http2';
-import { isIPv6 } from 'node:net';
-import { attempt, type CheckTarget, failed, OK, type Outcome, wrong } from './attempt.js';
+import { isIPv6, connect as openSocket } from 'node:net';
+import { attempt, type CheckTarget, comingFrom, failed, OK, type Outcome, wrong } from './attempt.js';
 
 const STATUS = ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'];
 /** A frame's head: one byte says whether it is compressed, four how long it is. */
@@ -30,10 +30,13 @@ function statusIn(answer: Buffer): number | null {
 }
 
 /** Well when the answer is SERVING. */
-export const checkGrpc = ({ address, port, check, timeoutMs }: CheckTarget): Promise<Outcome> =>
-  attempt(timeoutMs, (done) => {
+export const checkGrpc = (target: CheckTarget): Promise<Outcome> =>
+  attempt(target.timeoutMs, (done) => {
+    const { address, port, check } = target;
     const authority = `${isIPv6(address) ? `[${address}]` : address}:${port}`;
-    const session = connect(`http://${authority}`);
+    const session = connect(`http://${authority}`, {
+      createConnection: () => openSocket({ host: address, port, ...comingFrom(target) }),
+    });
     session.on('error', (error) => done(failed(error)));
     session.on('close', () => done(failed(new Error('the connection was closed'))));
     const stream = session.request({

@@ -2,7 +2,7 @@
 // Looks after the backends of all pools, and agrees with the other nodes on who is down (docs/health.md).
 import { messageOf } from '../../model/errors.js';
 import type { EventLog } from '../../model/events.js';
-import { type PoolHealth, SLOW_STEPS, type Snapshot, type StoredPool } from '../../model/objects.js';
+import { type PoolHealth, type Service, SLOW_STEPS, type Snapshot, type StoredPool } from '../../model/objects.js';
 import type { Presence } from '../presence.js';
 import type { Change, Store, StoreLog } from '../store.js';
 import { ALL_WELL, nextHealth, sameHealth } from './agree.js';
@@ -10,7 +10,7 @@ import { type Checked, type Checker, openChecker } from './checker.js';
 import { runCheck } from './checks.js';
 import { openHealthNews } from './news.js';
 import { openReports, type Report } from './reports.js';
-import { servicePorts, subjectKey, subjectsOf } from './subjects.js';
+import { placeOf, servicesByPool, subjectKey, subjectsOf } from './subjects.js';
 import { FLAPS } from './track.js';
 import { openView, type StoreView } from './view.js';
 
@@ -98,13 +98,16 @@ export function openHealth(options: HealthOptions): Health {
 
   /** Checks those that are to be checked, and no others. */
   function follow(snapshot: Snapshot): void {
-    const ports = servicePorts(snapshot);
+    const byPool = servicesByPool(snapshot);
     for (const [name, stored] of snapshot.pools) {
-      const key = `${ports.get(`${name}/tcp`)} ${ports.get(`${name}/udp`)}`;
+      const services = byPool.get(name) ?? [];
+      const key = services
+        .map(({ address, port, protocol, forwarding }) => [address, port, protocol, forwarding])
+        .join();
       const before = seen.get(name);
       if (before?.stored === stored && before.key === key) continue;
       seen.set(name, { stored, key });
-      if (before?.stored.value !== stored.value || before.key !== key) followPool(stored, ports);
+      if (before?.stored.value !== stored.value || before.key !== key) followPool(stored, services);
       if (stored.value.healthCheck) mark([name]);
     }
     for (const name of [...seen.keys()]) {
@@ -116,13 +119,13 @@ export function openHealth(options: HealthOptions): Health {
     isStarting = false;
   }
 
-  function followPool(stored: StoredPool, ports: ReadonlyMap<string, number>): void {
+  function followPool(stored: StoredPool, services: readonly Service[]): void {
     const { name } = stored.value;
     const now = checked.get(name) ?? new Map<string, Checked>();
-    const wanted = subjectsOf(stored.value, ports);
+    const wanted = subjectsOf(stored.value, services);
     const known = new Map<string, string>(); // addresses whose results go on to count
     for (const [backend, each] of now) {
-      if (each.track.known) known.set(backend, each.subject.address);
+      if (each.track.known) known.set(backend, placeOf(each.subject));
       const subject = wanted.get(backend);
       if (subject && subjectKey(subject) === subjectKey(each.subject)) continue;
       drop(each);
@@ -132,7 +135,7 @@ export function openHealth(options: HealthOptions): Health {
     for (const [backend, subject] of wanted) {
       if (now.has(backend)) continue;
       // At a start everything goes on from what was agreed; one that comes later is judged by its first check.
-      const isNew = !isStarting && known.get(backend) !== subject.address;
+      const isNew = !isStarting && known.get(backend) !== placeOf(subject);
       now.set(backend, checker.add(subject, !down.has(backend), isNew));
     }
     if (now.size > 0) checked.set(name, now);

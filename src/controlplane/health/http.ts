@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { request as plain } from 'node:http';
 import { request as secure } from 'node:https';
-import { attempt, type CheckTarget, failed, OK, type Outcome, wrong } from './attempt.js';
+import { attempt, type CheckTarget, comingFrom, failed, OK, type Outcome, wrong } from './attempt.js';
 
 /** Well when the status of the answer is one that is expected; its body is not waited for. A connection of its own for each. */
-export const checkHttp = ({ address, port, check, timeoutMs }: CheckTarget): Promise<Outcome> =>
-  attempt(timeoutMs, (done) => {
-    const { type, path = '/', host, expect, verify = false } = check;
+export const checkHttp = (target: CheckTarget): Promise<Outcome> =>
+  attempt(target.timeoutMs, (done) => {
+    const { address, port } = target;
+    const { type, path = '/', host, expect, verify = false } = target.check;
     const name = host?.replace(/:\d+$/, '');
     const options = {
-      ...{ host: address, port, path, method: 'GET', agent: false },
+      ...{ host: address, port, path, method: 'GET', agent: false, ...comingFrom(target) },
       headers: { 'user-agent': 'fairlead-health-check', connection: 'close', ...(host !== undefined && { host }) },
     };
     const outgoing =

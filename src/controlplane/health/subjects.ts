@@ -3,30 +3,47 @@
 import type { Pool, Service, Snapshot } from '../../model/objects.js';
 import type { Subject } from './checker.js';
 
-/** A port of each pool's services, for checks that do not say one: that of the first by name. By pool and protocol. */
-export function servicePorts({ services }: Snapshot): Map<string, number> {
-  const first = new Map<string, Service>();
+/** The services of each pool, by name in order. */
+export function servicesByPool({ services }: Snapshot): Map<string, readonly Service[]> {
+  const found = new Map<string, Service[]>();
   for (const { value } of services.values()) {
-    const key = `${value.pool}/${value.protocol}`;
-    const known = first.get(key);
-    if (value.port !== 0 && (!known || value.name < known.name)) first.set(key, value);
+    const known = found.get(value.pool);
+    if (known) known.push(value);
+    else found.set(value.pool, [value]);
   }
-  return new Map([...first].map(([key, { port }]) => [key, port]));
+  for (const list of found.values()) list.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return found;
 }
 
-/** The backends of this pool that can be checked, by name. Those that are disabled are left alone. */
-export function subjectsOf(pool: Pool, ports: ReadonlyMap<string, number>): Map<string, Subject> {
+/**
+ * The backends of this pool that can be checked, by name. Those that are disabled are left alone. A check that says no port has the backend's own, or that of the first service by name; one through
+ * the tunnel goes to the first service that has one, and no NAT.
+ */
+export function subjectsOf(pool: Pool, services: readonly Service[]): Map<string, Subject> {
   const { healthCheck: check, backends } = pool;
   const found = new Map<string, Subject>();
   if (!check) return found;
-  const common = check.port ?? ports.get(`${pool.name}/${check.type === 'udp' ? 'udp' : 'tcp'}`);
+  const fitting = services.filter(({ protocol }) => protocol === (check.type === 'udp' ? 'udp' : 'tcp'));
+  const port = check.port ?? fitting.find((service) => service.port !== 0)?.port;
+  const common = { pool: pool.name, check };
+  const tunnelled = fitting.filter(({ forwarding }) => forwarding !== 'nat');
+  const vip = tunnelled.find((service) => service.port === port) ?? tunnelled[0];
   for (const { name, address, port: own, state } of backends) {
-    const port = check.port ?? own ?? common;
-    if (state !== 'disabled' && port !== undefined)
-      found.set(name, { pool: pool.name, backend: name, check, address, port });
+    if (state === 'disabled') continue;
+    if (check.via === 'direct') {
+      const at = check.port ?? own ?? port;
+      if (at !== undefined) found.set(name, { ...common, backend: name, address, port: at, through: null });
+    } else if (vip && port !== undefined) {
+      const through = { pool: pool.name, address, forwarding: vip.forwarding };
+      found.set(name, { ...common, backend: name, address: vip.address, port, through });
+    }
   }
   return found;
 }
 
+/** Where it is, whatever is asked there. */
+export const placeOf = ({ address, through }: Subject): string => through?.address ?? address;
+
 /** What makes one another one: then what is known of it counts no more. */
-export const subjectKey = ({ check, address, port }: Subject): string => JSON.stringify([check, address, port]);
+export const subjectKey = ({ check, address, port, through }: Subject): string =>
+  JSON.stringify([check, address, port, through]);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { connect } from 'node:net';
-import { attempt, type CheckTarget, failed, OK, type Outcome } from './attempt.js';
+import { attempt, type CheckTarget, comingFrom, failed, OK, type Outcome } from './attempt.js';
 
 /** Well when the connection is accepted. It is closed at once. */
-export const checkTcp = ({ address, port, timeoutMs }: CheckTarget): Promise<Outcome> =>
-  attempt(timeoutMs, (done) => {
-    const socket = connect({ host: address, port, noDelay: true });
+export const checkTcp = (target: CheckTarget): Promise<Outcome> =>
+  attempt(target.timeoutMs, (done) => {
+    const { address: host, port } = target;
+    const socket = connect({ host, port, ...comingFrom(target) });
     socket.on('error', (error) => done(failed(error)));
     socket.on('connect', () => done(OK));
     return () => socket.destroy();

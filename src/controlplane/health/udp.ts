@@ -8,7 +8,7 @@ export const bytesOf = (field: string): Buffer =>
   field.startsWith('hex:') ? Buffer.from(field.slice(4), 'hex') : Buffer.from(field);
 
 /** Well when an answer comes that begins as it should. An ICMP error says at once that none will. */
-export const checkUdp = ({ address, port, check, timeoutMs }: CheckTarget): Promise<Outcome> =>
+export const checkUdp = ({ address, port, check, timeoutMs, fromPort }: CheckTarget): Promise<Outcome> =>
   attempt(timeoutMs, (done) => {
     const wanted = bytesOf(check.receive ?? '');
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
@@ -17,6 +17,7 @@ export const checkUdp = ({ address, port, check, timeoutMs }: CheckTarget): Prom
       const isWell = answer.subarray(0, wanted.length).equals(wanted);
       done(isWell ? OK : wrong(`the answer begins with hex:${answer.subarray(0, 16).toString('hex')}`));
     });
+    if (fromPort !== undefined) socket.bind(fromPort);
     // Connected: only then does the kernel tell of ICMP errors, and take answers from nobody else.
     socket.connect(port, address, () => {
       socket.send(bytesOf(check.send ?? ''), (error) => {
