@@ -137,7 +137,7 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const shared = await openShared(config.store, log);
+  const shared = await openShared(config.store, config.node, log);
   onClose(shared.close);
   const app = buildApi({ store: shared.store, node: onceStarted(() => node) });
   try {

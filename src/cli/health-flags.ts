@@ -32,6 +32,10 @@ export const healthOptions: readonly Option[] = [
   new Option('--health-timeout <seconds>', 'that a check may take').argParser(seconds),
   new Option('--health-rise <n>', 'checks in a row that bring a backend back').argParser(number),
   new Option('--health-fall <n>', 'checks in a row that take a backend out').argParser(number),
+  new Option('--health-via <way>', "to the backend's own address, or to the service's through the tunnel").choices([
+    'direct',
+    'tunnel',
+  ]),
   new Option('--health-slow-start <seconds>', 'until one that came back has its full weight').argParser(seconds),
   new Option('--when-all-down <what>', 'when more than half are down: keep all in force, or not').choices([
     'open',
@@ -42,15 +46,16 @@ export const healthOptions: readonly Option[] = [
 /** The fields of a pool that these options set. */
 export function healthBody(options: Record<string, unknown>): Record<string, unknown> {
   const { healthCheck: check, whenAllDown } = options;
-  const times = {
+  const others = {
     interval: options.healthInterval,
     timeout: options.healthTimeout,
     rise: options.healthRise,
     fall: options.healthFall,
     slowStart: options.healthSlowStart,
+    via: options.healthVia,
   };
-  const isSet = check !== undefined || Object.values(times).some((value) => value !== undefined);
-  return { ...(isSet && { healthCheck: { ...(check as object | undefined), ...times } }), whenAllDown };
+  const isSet = check !== undefined || Object.values(others).some((value) => value !== undefined);
+  return { ...(isSet && { healthCheck: { ...(check as object | undefined), ...others } }), whenAllDown };
 }
 
 /** How a pool's backends are looked after. */

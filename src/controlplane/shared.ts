@@ -15,9 +15,13 @@ export interface Shared {
   close(): Promise<void>;
 }
 
-/** Opens what the configuration says; throws as openFileStore, openFollowStore and openEtcdStore do. With a file the node is alone. */
-export async function openShared({ type, path, follow, etcd }: StoreConfig, log: StoreLog): Promise<Shared> {
-  if (type === 'etcd') return openEtcd(etcd, log, () => refuseForgotten(path));
+/** Opens what the configuration of this node says; throws as openFileStore, openFollowStore and openEtcdStore do. With a file the node is alone. */
+export async function openShared(
+  { type, path, follow, etcd }: StoreConfig,
+  node: string,
+  log: StoreLog,
+): Promise<Shared> {
+  if (type === 'etcd') return openEtcd(etcd, node, log, () => refuseForgotten(path));
   const store = follow ? await openFollowStore(path, (line) => log.warn({}, line)) : await openFileStore(path);
   const presence = openMemoryPresence();
   return { store, presence, close: () => presence.close().then(() => store.close()) };
@@ -34,7 +38,12 @@ async function refuseForgotten(path: string): Promise<void> {
   );
 }
 
-async function openEtcd(config: EtcdConfig, log: StoreLog, mayBegin: () => Promise<void>): Promise<Shared> {
+async function openEtcd(
+  config: EtcdConfig,
+  node: string,
+  log: StoreLog,
+  mayBegin: () => Promise<void>,
+): Promise<Shared> {
   const access = await readAccess(config);
   // Loaded when it is wanted: gRPC is as large as the rest of the daemon.
   const [{ openEtcdClient }, { openEtcdStore }, { openEtcdPresence }] = await Promise.all([
@@ -46,7 +55,7 @@ async function openEtcd(config: EtcdConfig, log: StoreLog, mayBegin: () => Promi
   try {
     const { prefix, snapshot, endpoints } = config;
     const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, mayBegin });
-    const presence = openEtcdPresence({ client, prefix, log });
+    const presence = openEtcdPresence({ client, prefix, node, log });
     return {
       store,
       presence,

@@ -29,7 +29,7 @@ async function cluster(t: TestContext, count: number): Promise<{ etcd: Etcd; nod
         const client = etcd.client();
         const snapshot = `${etcd.directory}/n${at + 1}.json`;
         const store = await openEtcdStore({ client, prefix: '/fairlead/', snapshot, endpoints: 1, log });
-        const presence = openEtcdPresence({ client, prefix: '/fairlead/', log, ttlSeconds: 3 });
+        const presence = openEtcdPresence({ client, prefix: '/fairlead/', node: 'n', log, ttlSeconds: 3 });
         return { store, presence, close: async () => void (await Promise.all([presence.close(), store.close()])) };
       }),
     ),

@@ -145,7 +145,8 @@ test('migrate: a node that goes over to an empty etcd does not forget the file i
   const config = join(etcd.directory, 'fairlead.yaml');
   const { store: settings } = loadConfig({ path: config, env: {}, flags: { 'store.type': 'etcd' } });
   const etcdSettings = { ...settings.etcd, snapshot: join(etcd.directory, 'snapshot.json') };
-  const open = () => openShared({ ...settings, etcd: etcdSettings }, { info: () => undefined, warn: () => undefined });
+  const open = () =>
+    openShared({ ...settings, etcd: etcdSettings }, 'edge-1', { info: () => undefined, warn: () => undefined });
   await assert.rejects(open(), {
     code: 'conflict',
     message: new RegExp(`"${file}" holds 300 objects; bring them over`),

@@ -12,7 +12,7 @@ const log = { info: () => undefined, warn: () => undefined };
 
 function open(etcd: Etcd, ttlSeconds: number, proxy?: CutProxy): Presence {
   const client = etcd.client(proxy && { endpoints: [`http://127.0.0.1:${proxy.port}`] });
-  const presence = openEtcdPresence({ client, prefix: '/fairlead/', log, ttlSeconds });
+  const presence = openEtcdPresence({ node: 'edge-1', client, prefix: '/fairlead/', log, ttlSeconds });
   etcd.using(presence);
   return presence;
 }

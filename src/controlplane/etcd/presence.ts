@@ -13,6 +13,7 @@ export interface EtcdPresenceOptions {
   readonly client: EtcdClient;
   /** Ends with '/'. */
   readonly prefix: string;
+  readonly node: string;
   readonly log: StoreLog;
   /** A node that is gone is gone for the others after so long. */
   readonly ttlSeconds?: number;
@@ -27,6 +28,7 @@ const BATCH = 100;
 export function openEtcdPresence({
   client,
   prefix,
+  node,
   log,
   ttlSeconds = TTL_SECONDS,
   times,
@@ -90,7 +92,7 @@ export function openEtcdPresence({
       } catch (error) {
         if (error instanceof FairleadError && error.code === 'not-found') lost(); // the lease
         if (isStale(error)) client.renew();
-        const line = `say that this node is there: ${messageOf(error)}`;
+        const line = `say that node "${node}" is there: ${messageOf(error)}`;
         if (line !== told) log.warn({ leftMs: Math.round(leftMs()) }, line);
         told = line;
         restMs = 200 + Math.random() * 300;
