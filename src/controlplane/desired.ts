@@ -60,9 +60,15 @@ export function nextDeadline(snapshot: Snapshot, now: number): number {
 /** The share of the ring each backend should have, by name; the members that are not live have none. */
 export function wantedShares(stored: StoredPool, hops: NextHops, onLink = false): Map<string, number> {
   const live = new Set(liveBackends(stored, hops, onLink).map(({ name }) => name));
-  const weights = membersOf(stored.value, stored.health).map(({ name, weight }) => (live.has(name) ? weight : 0));
-  const sum = weights.reduce((total, weight) => total + weight, 0);
-  return new Map(stored.value.backends.map(({ name }, at) => [name, sum === 0 ? 0 : (weights[at] ?? 0) / sum]));
+  const members = membersOf(stored.value, stored.health).filter(({ name }) => live.has(name));
+  const sum = (of: readonly { readonly weight: number }[]): number => of.reduce((all, { weight }) => all + weight, 0);
+  const whole = members.filter(({ part = 1 }) => part >= 1);
+  const all = sum(members);
+  const takers = whole.length > 0 ? whole : members; // of what is not the part of those on their way back
+  const parts = new Map(members.map(({ name, weight, part = 1 }) => [name, (weight * part) / all]));
+  const rest = 1 - [...parts.values()].reduce((total, share) => total + share, 0);
+  for (const { name, weight } of takers) parts.set(name, (parts.get(name) ?? 0) + (rest * weight) / sum(takers));
+  return new Map(stored.value.backends.map(({ name }) => [name, parts.get(name) ?? 0]));
 }
 
 /** The ring built last for each pool: the reconciler asks for every ring each time. */

@@ -48,9 +48,8 @@ export async function poolRing(
   const byId = Uint16Array.from([0, ...view.names.map((name) => numberOf.get(name) ?? 0)]);
   const rows = packed(view.rows, byId);
   if (reachable.includes(false)) {
-    const live = membersOf(pool, stored.health).map(({ name, weight, state }, at) => ({
-      name,
-      weight,
+    const live = membersOf(pool, stored.health).map(({ name, weight, state, part = 1 }, at) => ({
+      ...{ name, weight, part },
       live: state === 'live' && reachable[at] === true,
     }));
     const ring = await buildRingSliced(live, replayed.history.size);

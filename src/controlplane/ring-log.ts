@@ -24,23 +24,25 @@ export const holdMsOf = (pool: Pool): number => (pool.holdSeconds ?? HOLD_SECOND
 const STATES = { active: 'live', drain: 'drain', disabled: 'down' } as const;
 
 /**
- * The members as the ring is to have them: what was asked for, and less of those on their way back. One that is down by its checks counts as one that drains: it takes no new
+ * The members as the ring is to have them: what was asked for, and a part of those on their way back. One that is down by its checks counts as one that drains: it takes no new
  * flow, and rows remember it, for a check may be wrong about connections that there are.
  */
 export function membersOf(pool: Pool, health?: PoolHealth): RingLogMember[] {
   const down = new Set(health?.failOpen ? [] : health?.down.map(({ name }) => name));
   const steps = new Map(health?.slow.map(({ name, step }) => [name, step]));
-  return pool.backends.map(({ name, weight, state }) => ({
-    name,
-    weight: partOf(weight, steps.get(name) ?? SLOW_STEPS),
-    state: down.has(name) && state === 'active' ? 'drain' : STATES[state],
-  }));
+  return pool.backends.map(({ name, weight, state }) => {
+    const step = steps.get(name);
+    return {
+      name,
+      weight,
+      state: down.has(name) && state === 'active' ? 'drain' : STATES[state],
+      ...(step !== undefined && { part: step / SLOW_STEPS }),
+    };
+  });
 }
 
-const partOf = (weight: number, step: number): number => Math.ceil((weight * step) / SLOW_STEPS);
-
 const sameMember = (a: RingLogMember, b: RingLogMember | undefined): boolean =>
-  a.weight === b?.weight && a.state === b.state;
+  a.weight === b?.weight && a.state === b.state && a.part === b.part;
 
 const unwritten = new WeakMap<StoredPool, RingLog>();
 

@@ -69,7 +69,7 @@ export interface PoolHealth {
   readonly failOpen: boolean;
   /** Backends that are down, by name. `since`: Unix ms, on the clock of whoever wrote it. */
   readonly down: readonly { readonly name: string; readonly since: number }[];
-  /** Backends on their way back, by name: they have `step` of SLOW_STEPS parts of their weight. */
+  /** Backends on their way back, by name: they have `step` of SLOW_STEPS parts of their rows. */
   readonly slow: readonly { readonly name: string; readonly step: number }[];
 }
 
@@ -78,11 +78,12 @@ export const SLOW_STEPS = 4;
 
 export const HOLD_SECONDS = 900;
 
-/** What the ring is to know of a backend. `live`: takes rows; `drain`: keeps its flows; `down`: takes nothing. */
+/** What the ring is to know of a backend. `live`: takes rows, or `part` of them (0..1); `drain`: keeps its flows; `down`: takes nothing. */
 export interface RingLogMember {
   readonly name: string;
   readonly weight: number;
   readonly state: 'live' | 'drain' | 'down';
+  readonly part?: number;
 }
 
 /**

@@ -67,17 +67,17 @@ test('agree: those that take no new flow anyway are not counted', () => {
 
 test('agree: a return goes in four steps, and starts anew when it goes down in between', () => {
   const four = pool(4);
-  const stored = (health: PoolHealth): number => membersOf(four, health)[0]?.weight ?? -1;
+  const stored = (health: PoolHealth): number => membersOf(four, health)[0]?.part ?? 1;
   let health = next(four, { b0: '-' });
   assert.equal(membersOf(four, health)[0]?.state, 'drain');
-  const weights: number[] = [];
+  const parts: number[] = [];
   health = next(four, { b0: '+' }, health);
   for (let step = 0; step < 4; step++) {
-    weights.push(stored(health));
+    parts.push(stored(health));
     assert.equal(next(four, { b0: '+' }, health), health, 'not before its time');
     health = next(four, { b0: '+' }, health, true);
   }
-  assert.deepEqual([weights, health.slow], [[25, 50, 75, 100], []]);
+  assert.deepEqual([parts, health.slow], [[0.25, 0.5, 0.75, 1], []]);
   const half = next(four, { b0: '+' }, next(four, { b0: '+' }, next(four, { b0: '-' })), true);
   assert.deepEqual(half.slow, [{ name: 'b0', step: 2 }]);
   const again = next(four, { b0: '-' }, half);

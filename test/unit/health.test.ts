@@ -118,7 +118,7 @@ test('health: more than half down fails open with an alarm, and closed takes the
   await put(webPool(3, { whenAllDown: 'closed' }));
   for (const at of [1, 2, 3]) node.bad.add(`10.0.0.${at}`);
   await until('all are out', () => downIn(poolIn(store)) === 'b0 b1 b2');
-  assert.ok((await node.rows(Date.now())).every((number) => number === 0));
+  assert.ok((await node.rows(Date.now())).every((number, at) => at % 4 !== 0 || number === 0));
 });
 
 test('health: a new daemon counts nobody down or up anew', async (t) => {

@@ -44,9 +44,9 @@ export function nextHealth(
   const steps = new Map(health.slow.map(({ name, step }) => [name, step]));
   const slow = failOpen
     ? []
-    : inUse.flatMap(({ name, weight }) => {
+    : inUse.flatMap(({ name }) => {
         if (isOut.has(name)) return [];
-        const step = wasOut.has(name) ? (check.slowStart > 0 && weight > 1 ? 1 : SLOW_STEPS) : steps.get(name);
+        const step = wasOut.has(name) ? (check.slowStart > 0 ? 1 : SLOW_STEPS) : steps.get(name);
         const next = step !== undefined && !wasOut.has(name) && isStepOver(name) ? step + 1 : step;
         return next === undefined || next >= SLOW_STEPS ? [] : [{ name, step: next }];
       });

@@ -45,6 +45,8 @@ export const DURATIONS: readonly number[] = [0.001, 0.0025, 0.005, 0.01, 0.025, 
 const RUNNING_MAX = 1000;
 /** Of the time between two checks, so that they do not fall together. Never longer: what is promised about `fall` intervals holds. */
 const JITTER = 0.1;
+/** How long one turn of the event loop may be used, ms. */
+const SLICE_MS = 4;
 /** Timers of one duration share a list: durations are rounded to these. */
 const TICK_MS = 10;
 
@@ -67,6 +69,7 @@ export function openChecker(run: (target: CheckTarget) => Promise<Outcome>, told
   const durations = new Array<number>(DURATIONS.length + 1).fill(0);
   let sum = 0;
   let running = 0;
+  let scheduled = false;
 
   function arm(own: Own, ms: number): void {
     own.timer = setTimeout(
@@ -79,11 +82,21 @@ export function openChecker(run: (target: CheckTarget) => Promise<Outcome>, told
     );
   }
 
+  /** Begins what is due, for a part of a turn of the event loop: a thousand sockets take longer than one should. */
   function next(): void {
-    while (running < RUNNING_MAX) {
+    if (scheduled) return;
+    const begun = performance.now();
+    while (running < RUNNING_MAX && queue.length > 0) {
+      if (performance.now() - begun > SLICE_MS) {
+        scheduled = true;
+        setImmediate(() => {
+          scheduled = false;
+          next();
+        });
+        return;
+      }
       const own = queue.shift();
-      if (!own) return;
-      if (own.gone) continue;
+      if (!own || own.gone) continue;
       running++;
       void once(own);
     }
