@@ -141,7 +141,7 @@ function header({ topology, daemon, directory }: Lab): readonly string[] {
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
     `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
-    `break    ip netns pids ${backends[0]?.namespace} | xargs kill -STOP, and see it go: fairlead backends ls; -CONT mends it`,
+    `break    ip netns pids ${backends[0]?.namespace} | xargs kill -STOP   (-CONT mends it)`,
     `log      ${directory}/daemon.log`,
     `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
     '',

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { assertProblem, webPool, withService, wwwService } from './api-setup.js';
+import { assertProblem, withService, wwwService } from './api-setup.js';
 
 const www = '/api/v1/services/www';
 const web = '/api/v1/pools/web';
@@ -214,45 +214,6 @@ const bad: Case[] = [
     { ...wwwService, port: 81 },
     { '/name': '"Www" is not a name: 1 to 63 of a-z 0-9 . _ -, a letter or digit first and last' },
   ],
-  [
-    'health checks, field by field',
-    web,
-    {
-      ...webPool,
-      healthCheck: {
-        type: 'icmp',
-        interval: '2s',
-        timeout: 0,
-        rise: 0,
-        fall: 1.5,
-        via: 'road',
-        host: 'a\r\nb',
-        ttl: 1,
-      },
-      whenAllDown: 'maybe',
-    },
-    {
-      '/healthCheck/type': '"icmp" is not one of "tcp", "http", "https", "udp", "grpc"',
-      '/healthCheck/interval': 'got a string; wanted a number',
-      '/healthCheck/timeout': '0 is out of range; use 0.05 to 60',
-      '/healthCheck/rise': '0 is out of range; use 1 to 100',
-      '/healthCheck/fall': 'got the number 1.5; wanted an integer',
-      '/healthCheck/via': '"road" is not one of "direct", "tunnel"',
-      '/healthCheck/host': '"a\\r\\nb" is not a host name, with a port if wanted: sent as Host, and as server name',
-      '/healthCheck/ttl': 'unknown field "ttl"',
-      '/whenAllDown': '"maybe" is not one of "open", "closed"',
-    },
-  ],
-  [
-    'health checks that do not go together',
-    web,
-    { ...webPool, healthCheck: { type: 'tcp', path: '/', interval: 1, timeout: 2 } },
-    {
-      '/healthCheck/path': 'is for type http or https, this is "tcp"',
-      '/healthCheck/timeout': '2 is longer than the interval, 1',
-    },
-  ],
-  ['health checks of nothing', web, { ...webPool, healthCheck: {} }, { '/healthCheck/type': '"type" is missing' }],
   [
     'a ring that is no prime',
     web,

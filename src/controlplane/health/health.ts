@@ -183,9 +183,14 @@ export function openHealth(options: HealthOptions): Health {
   function decidePool(name: string, stored: StoredPool, away: boolean, due: Map<string, PoolHealth>): boolean {
     const agreed = stored.health ?? ALL_WELL;
     const own = view.own(name);
-    if (own && !away && sameOut(own, agreed)) view.set(name, null);
-    const base = view.read().pools.get(name) ?? stored;
-    const next = following(base, away);
+    const inForce = () => view.read().pools.get(name) ?? stored;
+    let next = following(inForce(), away);
+    // As soon as the store says what this node says, or would say by now, that is in force, with its steps.
+    if (own && !away && (sameOut(own, agreed) || sameOut(next, agreed))) {
+      view.set(name, null);
+      next = following(stored, false);
+    }
+    const base = inForce();
     const now = performance.now();
     if (away) {
       waiting.delete(name);
