@@ -152,6 +152,27 @@ test('health: a backend that is new is judged by its first check, one whose addr
   assert.equal(downIn(poolIn(store)), '', 'that was another one');
 });
 
+test('health: a clock that jumps an hour either way expires nothing', async (t) => {
+  const { nodes, store, put } = await cluster(t, ['n1', 'n2']);
+  const [node] = nodes as [HealthNode];
+  await put(webPool(4, { healthCheck: { ...quickCheck, slowStart: 3600 } }));
+  for (const { bad } of nodes) for (const at of [1, 2]) bad.add(`10.0.0.${at}`);
+  await until('two are down', () => downIn(poolIn(store)) === 'b0 b1');
+  for (const { bad } of nodes) bad.delete('10.0.0.2');
+  await until('one is on its way back', () => poolIn(store).health?.slow.length === 1);
+  const before = poolIn(store);
+  const real = Date.now();
+  t.mock.timers.enable({ apis: ['Date'], now: real });
+  const checksOf = (): number => node.health.counts().results.ok;
+  for (const hours of [1, -1]) {
+    t.mock.timers.setTime(real + hours * 3_600_000);
+    const checks = checksOf();
+    for (const end = performance.now() + 10_000; checksOf() < checks + 30; await new Promise((r) => setTimeout(r, 20)))
+      assert.ok(performance.now() < end, 'checks go on');
+    assert.equal(poolIn(store), before);
+  }
+});
+
 test('health: no check any more, no health any more', async (t) => {
   const { nodes, store, put } = await cluster(t, ['n1']);
   const [node] = nodes as [HealthNode];
