@@ -47,7 +47,7 @@ docs: bpf
 	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o docs > build/maps.md && mv build/maps.md docs/maps.md
 
 format:
-	$(CLANG_FORMAT) -i bpf/*.c bpf/lib/*.h bench/*.c bench/bpf/*.c test/vm/*.c native/src/*.cc native/src/*.h
+	$(CLANG_FORMAT) -i bpf/*.c bpf/lib/*.h bench/*.c bench/bpf/*.c test/vm/*.c test/differ/*.c native/src/*.cc native/src/*.h
 	node_modules/.bin/biome check --write .
 
 clean:

@@ -4,7 +4,7 @@ import { FlowCold, FlowHot, FlowLimit } from '../src/dataplane/abi.gen.js';
 import { type FlowOrder, topFlows } from '../src/dataplane/flows.js';
 import type { Maps } from '../src/dataplane/maps.js';
 import type { NatTables } from '../src/dataplane/nat.js';
-import { NatConnection, NatState } from '../src/dataplane/nat-abi.gen.js';
+import { NatConnection, NatDetail, NatState } from '../src/dataplane/nat-abi.gen.js';
 import { mix32 } from '../src/ring/hash.js';
 import { openNatPath } from '../test/support/nat-path.js';
 import { openPacketPath } from '../test/support/packet-path.js';
@@ -69,15 +69,16 @@ async function longestBlock(work: () => Promise<unknown>): Promise<{ ms: number;
 }
 
 /** Fills the whole table of NAT. */
-function fillNat({ connections, counts, room }: NatTables): number {
+function fillNat({ connections, details, counts, room }: NatTables): number {
   const view = new DataView(connections.buffer);
-  const { clientPort, service, backend, state, begun, bytes, packets } = NatConnection.field;
+  const more = new DataView(details.buffer);
+  const { clientPort, service, backend, state, bytes, packets } = NatConnection.field;
   for (let id = 0; id < room; id++) {
     const at = id * NatConnection.size;
     clientPort.write(view, at, id & 0xffff);
     service.write(view, at, 1);
     backend.write(view, at, 1 + (id % 8));
-    begun.write(view, at, id);
+    NatDetail.field.begun.write(more, id * NatDetail.size, id);
     view.setUint32(at + bytes.offset, (id * 40503) % 1_000_003, true);
     view.setUint32(at + packets.offset, 1 + (id % 1000), true);
     state.write(view, at, NatState.ESTABLISHED);

@@ -8,6 +8,7 @@ import { historyBench } from './history.js';
 import { type CaseResult, microBench } from './micro.js';
 import { natBench } from './nat.js';
 import { ringBench } from './ring.js';
+import { syncBench } from './sync.js';
 import { vethBench } from './veth.js';
 
 const USAGE = `usage: npm run bench -- <what> [--json FILE]
@@ -18,6 +19,7 @@ const USAGE = `usage: npm run bench -- <what> [--json FILE]
   veth    Mpps from end to end over veth, on one CPU; options as of micro
   agent   what a backend pays for a tunnel packet: the agent beside decapsulation alone
   nat     services in NAT mode beside nftables, over veth; and tc_nat by the packet
+  sync    from a write in etcd to the packet that follows it; a large cluster's start, and its rest
   flows   a million flow records into a sorted top 100
   ring    building rings, and what a change of members moves
   history flows broken when a node is lost while its pools change (simulated)`;
@@ -77,6 +79,12 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
     );
     say(`tables for a million connections: ${(result.memoryBytesPerMillion / 1e6).toFixed(0)} MB`);
     return { rounds, ...result };
+  },
+  async sync() {
+    const result = syncBench();
+    console.table(result.follow);
+    console.table(result.sizes);
+    return result;
   },
   async flows({ rounds }) {
     const cases = await flowsBench(rounds);

@@ -15,9 +15,11 @@
 #include "lib/service.h"
 #include "lib/ring.h"
 #include "lib/nat_egress.h"
+#include "lib/nat_forget.h"
 #include "lib/nat_fragment.h"
 #include "lib/nat_icmp.h"
 #include "lib/nat_sweep.h"
+#include "lib/nat_too_big.h"
 #include "lib/nat_translate.h"
 
 struct nat_anchor {
@@ -29,18 +31,6 @@ struct nat_anchor {
 };
 const struct nat_anchor nat_anchor __attribute__((used)) = {};
 
-/* Where requests come from is where replies go: the router may have been replaced by another. */
-static __always_inline void note_router(struct nat_connection *nat, struct __sk_buff *skb)
-{
-	struct ethhdr *eth = (void *)(long)skb->data;
-
-	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
-		return;
-	nat->interface = skb->ifindex;
-	__builtin_memcpy(nat->router_mac, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(nat->own_mac, eth->h_dest, ETH_ALEN);
-}
-
 /* A request to its backend. */
 static __always_inline int forward(struct __sk_buff *skb, const struct packet *pkt,
 				   struct nat_connection *nat, const struct service *service, bool begins,
@@ -51,15 +41,17 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 
 	if (!to)
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
-	if (!nat_fits(skb, pkt, to->mtu, nat))
-		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);
-	note_router(nat, skb);
+	__s32 limit = to->mtu - nat_growth(nat, pkt);
+
+	if (pkt->size > NAT_SMALL && nat_size(skb, pkt) > limit)
+		return nat_too_big(skb, pkt, nat->service, limit);
+	nat_note_router(nat, skb);
 	nat_follow(nat, NAT_REQUEST, pkt);
 	nat_tally(nat, NAT_REQUEST, skb, pkt, ticks);
 	nat_count_request(nat, to, skb, service->counters_start, service->pool, begins);
 	nat_count(nat->service, NAT_OUTCOME_FORWARDED);
 	nat_ends(nat, NAT_REQUEST, pkt, &from, &end);
-	if (!nat_ready(skb, pkt, nat, NAT_REQUEST, &from, &end))
+	if (!nat_ready(skb, pkt, nat, &from, &end))
 		return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
 	return nat_to_backend(skb, to);
 }
@@ -69,12 +61,15 @@ static __always_inline int give_back(struct __sk_buff *skb, const struct packet 
 				     struct nat_connection *nat, __u32 ticks)
 {
 	struct nat_end from, to;
+	__s32 limit = nat_reply_limit(skb, pkt, nat);
 
+	if (limit)
+		return nat_too_big(skb, pkt, nat->service, limit);
 	nat_follow(nat, NAT_REPLY, pkt);
 	nat_tally(nat, NAT_REPLY, skb, pkt, ticks);
 	nat_count(nat->service, NAT_OUTCOME_RETURNED);
 	nat_ends(nat, NAT_REPLY, pkt, &from, &to);
-	if (!nat_ready(skb, pkt, nat, NAT_REPLY, &from, &to))
+	if (!nat_ready(skb, pkt, nat, &from, &to))
 		return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
 	return nat_to_client(skb, nat);
 }
@@ -117,7 +112,6 @@ __noinline int nat_packet(struct __sk_buff *skb)
 			anew = !tcp || syn;
 		if (!anew)
 			return forward(skb, &pkt, nat, &service, false, ticks);
-		nat_end(found >> 2, ticks);
 	}
 	if (tcp && (!syn || pkt.tcp_flags & TCP_ACK))
 		return nat_drop(service.number, NAT_OUTCOME_UNKNOWN);
@@ -140,7 +134,9 @@ __noinline int nat_packet(struct __sk_buff *skb)
 		return nat_drop(service.number, NAT_OUTCOME_UNTRANSLATABLE);
 	copy_address(peer.address, to->address);
 	peer.port = to->port ? to->port : pkt.to.port;
-	__u64 begun = nat_begin(&pkt, &peer, hash, ticks);
+	__u64 begun = found && nat_renew(found >> 2, &peer, ticks)
+			      ? (__u64)NAT_OUTCOME_BEGUN << 32 | found >> 2
+			      : nat_begin(&pkt, &peer, hash, ticks);
 
 	nat = nat_connection((__u32)begun);
 	if (begun >> 32 != NAT_OUTCOME_BEGUN || !nat)
@@ -180,6 +176,13 @@ SEC("tc")
 int nat_start(struct __sk_buff *skb)
 {
 	return nat_sweep_start();
+}
+
+/* Run by BPF_PROG_TEST_RUN when services or backends are gone: how many connections ended, or NAT_NONE. */
+SEC("tc")
+int nat_forget(struct __sk_buff *skb)
+{
+	return nat_forget_all();
 }
 
 /* Run by BPF_PROG_TEST_RUN: the clock of nat_connection.seen and begun. */

@@ -47,8 +47,11 @@ __noinline int balance_errand(struct xdp_md *ctx)
 	enum reason reason = guard(pkt, service->number, flags_of(service));
 	if (reason != REASON_FORWARDED)
 		return finish(reason, service->number, 0);
-	if (flags_of(service) & SERVICE_NAT)
+	if (flags_of(service) & SERVICE_NAT) {
+		if (pkt->fragment)
+			fragment_leave(pkt, service);
 		return leave_to_nat(ctx, pkt, service->number);
+	}
 	flow_locate(&place, flow_hash(pkt));
 	if (!place.bucket)
 		return finish(REASON_INTERNAL, service->number, 0);

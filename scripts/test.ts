@@ -36,6 +36,7 @@ const CHECKS: Readonly<Record<string, () => void>> = {
       ...sources('bpf', '.c', '.h'),
       ...sources('bench', '.c'),
       ...sources('test/vm', '.c'),
+      ...sources('test/differ', '.c'),
     ]),
   'format of C++': () =>
     void shell('clang-format-19', ['--dry-run', '--Werror', ...sources('native/src', '.cc', '.h')]),

@@ -5,6 +5,7 @@ import { type Agent, openAgent } from './agent/agent.js';
 import { loadAgentConfig } from './agent/config.js';
 import { serveMetrics } from './agent/metrics.js';
 import { version } from './cli/version.js';
+import { managerOf } from './controlplane/systemd.js';
 import { openLog, stopped } from './process.js';
 
 /**
@@ -15,6 +16,7 @@ export async function runAgent(path: string | null): Promise<number> {
   const config = loadAgentConfig(path);
   const log = openLog();
   const end = stopped();
+  const manager = managerOf(process.env, (line) => log.warn(line));
   let agent: Agent | null = null;
   const source = { version, node: hostname(), results: () => agent?.results() ?? null };
   const metrics = config.listen === null ? null : await serveMetrics(config.listen, source);
@@ -27,8 +29,10 @@ export async function runAgent(path: string | null): Promise<number> {
     if (added.length > 0) log.info({ addresses: added }, 'put on lo');
     if (removed.length > 0) log.info({ addresses: removed }, 'taken off lo');
     log.info({ metrics: config.listen }, 'taking tunnel packets in');
+    manager.ready();
     log.info({ signal: await untilStopped(end) }, 'stopping; programs and addresses stay');
   } finally {
+    manager.stopping();
     agent?.close();
     await metrics?.close();
   }

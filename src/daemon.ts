@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the parts of the node's daemon together; nothing else does.
 import { networkInterfaces } from 'node:os';
+import { openAccess } from './api/access/access.js';
 import { buildApi } from './api/app.js';
 import { listenApi } from './api/listen.js';
 import { version } from './cli/version.js';
@@ -13,6 +14,7 @@ import { backendNumber, startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
 import { openShared, type Shared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
+import { managerOf } from './controlplane/systemd.js';
 import { type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
 import { FairleadError } from './model/errors.js';
@@ -21,8 +23,11 @@ import type { NodeView } from './model/node-view.js';
 import type { Snapshot } from './model/objects.js';
 import { openEventLog } from './observability/event-log.js';
 import { openMetrics } from './observability/metrics.js';
+import { natServices } from './observability/nat-view.js';
+import { openNatWatch, startNatWatch } from './observability/nat-watch.js';
 import { nodeFacts } from './observability/node.js';
-import { type Logger, openLog, stopped } from './process.js';
+import { tellNode } from './observability/tell.js';
+import { type Logger, logEvents, onHangup, openLog, stopped } from './process.js';
 
 /** The address of a family on the first interface that has one, for want of a configured one. */
 function ownAddress(config: Config, family: 'IPv4' | 'IPv6'): string | null {
@@ -71,8 +76,10 @@ function onceStarted(started: () => NodeView | null): NodeView {
     status: async () => node().status(),
     service: async (name) => node().service(name),
     pool: async (name) => node().pool(name),
-    flows: async (query) => node().flows(query),
+    flows: async (query, after) => node().flows(query, after),
     drops: async () => node().drops(),
+    effect: async (before, next) => node().effect(before, next),
+    topology: async (query) => node().topology(query),
     applied: async (revision, timeoutMs) => node().applied(revision, timeoutMs),
     metrics: async () => node().metrics(),
     admit: (next) => node().admit(next),
@@ -93,9 +100,25 @@ async function startNode(
   const settings = dataplaneConfig(config, store.read(), (line) => log.warn(line));
   const dataplane = await openDataplane(settings);
   onClose(() => dataplane.close());
-  for (const warning of dataplane.warnings) log.warn(warning);
+  let warned = 0;
+  const tell = (message: string): void => {
+    log.warn(message);
+    events.emit({ type: 'node.warning', severity: 'warning', object: null, message });
+  };
+  const warn = (): void => {
+    for (; warned < dataplane.warnings.length; warned++) tell(dataplane.warnings[warned] ?? '');
+  };
+  warn();
   for (const { name, mode, tag, start } of dataplane.interfaces) {
     log.info({ interface: name, mode, tag }, `program ${start}`);
+    const message = `interface "${name}": program ${tag} ${start}, ${mode} XDP`;
+    events.emit({
+      type: 'interface.attached',
+      severity: 'info',
+      object: null,
+      message,
+      data: { interface: name, mode, tag, start },
+    });
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
@@ -117,13 +140,16 @@ async function startNode(
     const { error } = reconciler.state();
     if (error !== null && error !== lastError) log.error(error);
     lastError = error;
+    warn(); // of NAT, which comes when a service wants it
   });
+  onClose(startNatWatch(openNatWatch(dataplane.nat, () => natServices(reconciler.state()), events)));
   const missing = ([4, 6] as const).filter((family) =>
     settings[family === 4 ? 'tunnelSource' : 'tunnelSource6'].every((byte) => byte === 0),
   );
   const identity = { name: config.node, version, startedAt: new Date(), noSource: missing };
   const facts = nodeFacts(identity, dataplane, reconciler, store, health);
-  return { ...facts, metrics: openMetrics(facts) };
+  onClose(tellNode(events, store, reconciler, facts));
+  return { ...facts, metrics: openMetrics(facts, events) };
 }
 
 /**
@@ -134,18 +160,32 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   const config = loadConfig({ path, env: process.env, flags });
   const log = openLog();
   const events = openEventLog();
+  logEvents(log, events, 'api.');
+  events.emit({
+    type: 'node.started',
+    severity: 'info',
+    object: null,
+    message: `fairlead ${version} on node "${config.node}" begins`,
+    data: { node: config.node, version },
+  });
+  const manager = managerOf(process.env, (line) => log.warn(line));
   const open: (() => void | Promise<void>)[] = [];
   const onClose: OnClose = (close) => void open.push(close);
   let node: NodeView | null = null;
-  const shared = await openShared(config.store, config.node, log);
+  const access = await openAccess(config.api, events);
+  onClose(access.close); // last: it is written down to the end
+  const shared = await openShared(config.store, config.node, log, events);
   onClose(shared.close);
-  const app = buildApi({ store: shared.store, node: onceStarted(() => node) });
+  onClose(onHangup(() => void access.reload()));
+  const app = buildApi({ store: shared.store, events, node: onceStarted(() => node), access });
   try {
-    await listenApi(app, config.api);
+    await listenApi(app, config.api, access);
     node = await startNode(config, shared, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
+    manager.ready();
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');
   } finally {
+    manager.stopping();
     await app.close(); // first: its routes use the rest
     for (let close = open.pop(); close; close = open.pop()) await close();
   }

@@ -49,6 +49,13 @@ static __always_inline void first_fragment(const struct packet *pkt, const struc
 	fragment_remember(pkt, FRAGMENT_PAIR, service, choice->number, false);
 }
 
+/* A first fragment that is left to tc_nat: so are those of its datagram. */
+static __always_inline void fragment_leave(const struct packet *pkt, const struct service *service)
+{
+	fragment_remember(pkt, FRAGMENT_DATAGRAM, service, 0, false);
+	fragment_remember(pkt, FRAGMENT_PAIR, service, 0, false);
+}
+
 /* The one service its VIP has for its protocol, and that one's backend for its client. */
 static __always_inline struct choice choose_early(const struct packet *pkt, struct service *service)
 {
@@ -82,7 +89,7 @@ static __always_inline int later_fragment(struct errand *errand)
 		*service = known->service;
 		choice = choose_number(service, known->backend);
 	}
-	if (!choice.to) {
+	if (!choice.to && !(flags_of(service) & SERVICE_NAT)) {
 		early = true;
 		choice = choose_early(pkt, service);
 	}

@@ -4,25 +4,14 @@
 #define FAIRLEAD_NAT_EGRESS_H
 
 #include "nat_fragment.h"
+#include "nat_mss.h"
 
 #define EGRESS 0 /* its connections have no service */
 
 /* The pool for packets from this address; 0: it is not one of those. */
 static __always_inline __u32 egress_pool(const struct packet *pkt)
 {
-	__u32 *pool;
-
-	if (pkt->to.family == FAMILY_IPV4) {
-		struct nat_prefix4 key = {.prefix_size = 32, .address = (__be32)pkt->from[0]};
-
-		pool = bpf_map_lookup_elem(&nat_egress4, &key);
-	} else {
-		struct nat_prefix6 key = {.prefix_size = 128};
-
-		__builtin_memcpy(key.address, pkt->from, sizeof(key.address));
-		pool = bpf_map_lookup_elem(&nat_egress6, &key);
-	}
-	return pool ? *pool : 0;
+	return nat_egress_value(pkt->to.family, pkt->from) & 0xffff;
 }
 
 /* TC_ACT_UNSPEC: on its way, translated where it had to be. */
@@ -57,7 +46,7 @@ __noinline int nat_leave(struct __sk_buff *skb)
 			return TC_ACT_UNSPEC;
 		/* What cannot be translated must not leave with a private source. */
 		if (reason != REASON_FORWARDED ||
-		    (pkt.to.protocol == IPPROTO_TCP && !(pkt.tcp_flags & TCP_SYN)))
+		    (pkt.to.protocol == IPPROTO_TCP && (pkt.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN))
 			return nat_drop(EGRESS, NAT_OUTCOME_UNKNOWN);
 		if (!budget_take(&flow_budgets, EGRESS, ticks, flow_budget_per_window))
 			return nat_drop(EGRESS, NAT_OUTCOME_BUDGET);
@@ -78,6 +67,8 @@ __noinline int nat_leave(struct __sk_buff *skb)
 	nat_tally(nat, NAT_REQUEST, skb, &pkt, ticks);
 	nat_count(EGRESS, NAT_OUTCOME_FORWARDED);
 	nat_ends(nat, NAT_REQUEST, &pkt, &from, &to);
+	if (pkt.tcp_flags & TCP_SYN && !nat_clamp(skb, &pkt, nat))
+		return TC_ACT_SHOT;
 	return nat_rewrite(skb, &pkt, &from, &to) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 

@@ -8,6 +8,8 @@
 
 #include "fragment_key.h"
 #include "nat_send.h"
+#include "nat_too_big.h"
+#include "nat_translate.h"
 
 /* The first fragment's connection is that of those that follow. */
 static __always_inline void nat_fragment_note(const struct packet *pkt, __u32 id, __u32 way, __u32 ticks)
@@ -29,7 +31,7 @@ static __always_inline struct nat_fragment *nat_fragment_find(const struct packe
 	return found && (ticks - found->ticks) >> FRAGMENT_LIFE_TICKS_SHIFT == 0 ? found : NULL;
 }
 
-/* A later fragment: addresses only. `out`: on egress. TC_ACT_UNSPEC: not of a connection of ours, or the
+/* A later fragment: its header only. `out`: on egress. TC_ACT_UNSPEC: not of a connection of ours, or the
  * kernel sends it. */
 __noinline int nat_fragment(struct __sk_buff *skb, bool out)
 {
@@ -49,17 +51,25 @@ __noinline int nat_fragment(struct __sk_buff *skb, bool out)
 		return NAT_NOT_OURS;
 	__u32 way = known->way & 1;
 
-	if (nat->client_family != nat->backend_family || out != (way == NAT_REQUEST && !nat->service))
+	if (out != (way == NAT_REQUEST && !nat->service))
 		return NAT_NOT_OURS;
 	const struct backend *backend = way == NAT_REQUEST && nat->service ? nat_taking(nat->backend) : NULL;
 
 	if (way == NAT_REQUEST && nat->service && !backend)
 		return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
+	__s32 mtu = backend ? backend->mtu : nat->service ? nat_mtu(skb, nat_home(nat)) : 0;
+
+	if (mtu && (__s32)pkt.size + nat_growth(nat, &pkt) > mtu)
+		return nat_drop(nat->service, NAT_OUTCOME_TOO_BIG);
 	nat_tally(nat, way, skb, &pkt, ticks);
 	nat_count(nat->service, way == NAT_REQUEST ? NAT_OUTCOME_FORWARDED : NAT_OUTCOME_RETURNED);
 	nat_ends(nat, way, &pkt, &from, &to);
-	if (!nat_rewrite_addresses(skb, &pkt, &from, &to))
+	if (nat->client_family != nat->backend_family) {
+		if (!nat_translate(skb, &pkt, &from, &to))
+			return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
+	} else if (!nat_rewrite_addresses(skb, &pkt, &from, &to)) {
 		return TC_ACT_SHOT;
+	}
 	if (out)
 		return TC_ACT_UNSPEC;
 	if (way == NAT_REPLY || !backend)

@@ -2,26 +2,15 @@
 /*
  * ICMP errors about connections of NAT (RFC 5508, section 4): the packet they quote is made what its sender
  * had sent, and the error goes where that came from. A router's own address stays, so that traceroute shows
- * the way.
+ * the way. Between families: nat_across.h.
  */
 #ifndef FAIRLEAD_NAT_ICMP_H
 #define FAIRLEAD_NAT_ICMP_H
 
-#include "nat_send.h"
+#include "nat_across.h"
 
-#define QUOTE_MIN 8 /* bytes of a quoted transport header: all that RFC 792 promises */
 /* Ethernet, two IPv4 headers with options, ICMP, and as much of TCP as holds its checksum. */
 #define NAT_ICMP_HEADERS (sizeof(struct ethhdr) + 60 + sizeof(struct icmp_header) + 60 + TCP_HEADER_MIN)
-
-/* Where things are, from the frame's start, and what the quote says. */
-struct nat_quote {
-	__u32 l4;    /* the ICMP header */
-	__u32 ip;    /* the quoted IP header */
-	__u32 ports; /* the quoted transport header */
-	__u32 check; /* its checksum; 0: none, or not in the quote */
-	__u32 family;
-	struct packet back; /* a packet that answers the quoted one */
-};
 
 static __always_inline bool is_icmp_error(__u32 family, __u8 type)
 {
@@ -60,11 +49,33 @@ static __always_inline bool nat_read_quote(struct __sk_buff *skb, struct nat_quo
 		copy_address(back->to.address, &ip->saddr);
 		back->to.protocol = ip->nexthdr;
 		quote->ports = quote->ip + sizeof(*ip);
+		struct nat_fragment_header *fragment = (void *)(ip + 1);
+
+		if (ip->nexthdr == IPPROTO_FRAGMENT && (void *)(fragment + 1) <= end &&
+		    !(fragment->offset & bpf_htons(~7))) {
+			back->to.protocol = fragment->next;
+			quote->ports += sizeof(*fragment);
+		}
 	}
 	__be16 *ports = start + (quote->ports & 0xff);
 
-	if ((void *)ports + QUOTE_MIN > end ||
-	    (back->to.protocol != IPPROTO_TCP && back->to.protocol != IPPROTO_UDP))
+	if ((void *)ports + QUOTE_MIN > end)
+		return false;
+	if (is_icmp(back)) {
+		__u8 type = *(__u8 *)ports;
+		bool v6 = quote->family == FAMILY_IPV6;
+
+		/* As nat_parse_echo: what answers a request comes from port 0. */
+		if (type == (v6 ? ICMPV6_ECHO : ICMP_ECHO))
+			back->to.port = ports[ICMP_ECHO_ID / 2];
+		else if (type == (v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY))
+			back->from_port = ports[ICMP_ECHO_ID / 2];
+		else
+			return false;
+		quote->check = quote->ports + ICMP_CHECK;
+		return true;
+	}
+	if (back->to.protocol != IPPROTO_TCP && back->to.protocol != IPPROTO_UDP)
 		return false;
 	back->from_port = ports[1];
 	back->to.port = ports[0];
@@ -73,12 +84,6 @@ static __always_inline bool nat_read_quote(struct __sk_buff *skb, struct nat_quo
 	else if ((void *)ports + TCP_CHECK + 2 <= end)
 		quote->check = quote->ports + TCP_CHECK;
 	return true;
-}
-
-/* Sums of an address pair and of ports, folded. */
-static __always_inline __u16 sum_pair(const __be64 *a, const __be64 *b)
-{
-	return fold_once(fold_once(fold_once(sum_address(a)) + fold_once(sum_address(b))));
 }
 
 /* A quote whose packet goes from `to` to `from`: the other way than the error. */
@@ -94,7 +99,7 @@ static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct 
 	__u16 old_ports = fold_once(back->from_port + back->to.port),
 	      new_ports = fold_once(from->port + to->port);
 
-	if ((void *)(icmp + 1) > end || (void *)(ports + 2) > end || (void *)(check + 1) > end)
+	if ((void *)(icmp + 1) > end || (void *)(ports + QUOTE_MIN / 2) > end || (void *)(check + 1) > end)
 		return false;
 	/* What changes within ICMP's own checksum: all of it but an IPv4 header, whose sum stays the same. */
 	__u16 sum = icmp->checksum;
@@ -104,7 +109,10 @@ static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct 
 		sum = checksum_change(sum, old, new);
 	if (quote->check) {
 		__u16 before = *check;
-		__u16 after = checksum_change(checksum_change(before, old, new), old_ports, new_ports);
+		__u16 after = checksum_change(before, old_ports, new_ports);
+
+		if (back->to.protocol != IPPROTO_ICMP) /* whose sum covers no addresses */
+			after = checksum_change(after, old, new);
 
 		if (back->to.protocol == IPPROTO_UDP && !after)
 			after = 0xffff;
@@ -112,8 +120,12 @@ static __always_inline bool nat_write_quote(struct __sk_buff *skb, const struct 
 		*check = after;
 	}
 	icmp->checksum = sum;
-	ports[0] = to->port;
-	ports[1] = from->port;
+	if (is_icmp(back)) {
+		ports[ICMP_ECHO_ID / 2] = from->port | to->port; /* one of them is 0 */
+	} else {
+		ports[0] = to->port;
+		ports[1] = from->port;
+	}
 	if (quote->family == FAMILY_IPV4) {
 		struct iphdr *ip = start + (quote->ip & 0x7f);
 
@@ -163,47 +175,66 @@ static __always_inline bool nat_readdress(struct __sk_buff *skb, const struct na
 	return true;
 }
 
+/* Who an error is from on the other side of the connection. */
+static __always_inline void nat_sender(struct nat_error *error, const struct nat_connection *nat,
+				       const struct nat_detail *detail)
+{
+	const __be64 *from = error->pkt.from, *quoted = error->quote.back.from;
+	bool by_end = from[0] == quoted[0] && from[1] == quoted[1];
+	bool across = nat->client_family != nat->backend_family;
+
+	/* A backend may not know the way to a router outside, nor has its family a name for it. */
+	if (by_end || (error->way == NAT_REQUEST && detail->pool) ||
+	    (across && !nat_other_name(from, error->quote.family, error->sender)))
+		copy_address(error->sender, error->from.address);
+	else if (!across)
+		copy_address(error->sender, from);
+}
+
 /* `out`: on egress. NAT_NOT_OURS: it is not about a connection of ours; TC_ACT_UNSPEC: the kernel sends it.
  */
 __noinline int nat_icmp(struct __sk_buff *skb, bool out)
 {
-	struct nat_quote quote = {};
-	struct packet error = {}, *pkt = &error;
-	struct nat_end from, to;
-
-	nat_parse(skb, pkt);
-	__u32 want = skb->len < NAT_ICMP_HEADERS ? skb->len : NAT_ICMP_HEADERS;
-
-	if (bpf_skb_pull_data(skb, want))
-		return NAT_NOT_OURS;
-	quote.family = pkt->to.family;
-	quote.l4 = sizeof(struct ethhdr) + pkt->l4_offset;
-	if (!nat_read_quote(skb, &quote))
-		return NAT_NOT_OURS;
-	__u64 found = nat_find(&quote.back, flow_hash(&quote.back));
-	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
-
-	if (!nat)
-		return NAT_NOT_OURS;
-	__u32 way = found >> 1 & 1;
+	__u32 want = skb->len < NAT_ICMP_HEADERS ? skb->len : NAT_ICMP_HEADERS, use = SCRATCH_ERRAND;
+	struct nat_error *error = bpf_map_lookup_elem(&scratches, &use);
 	const struct backend *backend = NULL;
 
-	/* Errors are not translated between families yet. */
-	if (nat->client_family != nat->backend_family || out != (way == NAT_REQUEST && !nat->service))
+	if (!error)
 		return NAT_NOT_OURS;
-	if (way == NAT_REQUEST && nat->service) {
+	__builtin_memset(error, 0, sizeof(*error));
+	struct nat_quote *quote = &error->quote;
+
+	nat_parse(skb, &error->pkt);
+	if (bpf_skb_pull_data(skb, want))
+		return NAT_NOT_OURS;
+	quote->family = error->pkt.to.family;
+	quote->l4 = sizeof(struct ethhdr) + error->pkt.l4_offset;
+	if (!nat_read_quote(skb, quote))
+		return NAT_NOT_OURS;
+	__u64 found = nat_find(&quote->back, flow_hash(&quote->back));
+	struct nat_connection *nat = found ? nat_connection(found >> 2) : NULL;
+
+	const struct nat_detail *detail = nat_detail(found >> 2);
+
+	if (!nat || !detail)
+		return NAT_NOT_OURS;
+	error->way = found >> 1 & 1;
+	if (out != (error->way == NAT_REQUEST && !nat->service))
+		return NAT_NOT_OURS;
+	if (error->way == NAT_REQUEST && nat->service) {
 		backend = nat_taking(nat->backend);
 		if (!backend)
 			return nat_drop(nat->service, NAT_OUTCOME_NO_BACKEND);
 	}
-	nat_ends(nat, way, &quote.back, &from, &to);
-	/* Sent by the quoted packet's own destination, or by a router that a backend may not know the way to.
-	 */
-	bool by_end = pkt->from[0] == quote.back.from[0] && pkt->from[1] == quote.back.from[1];
-	const __be64 *sender = by_end || (way == NAT_REQUEST && nat->pool) ? from.address : pkt->from;
-
-	if (!nat_write_quote(skb, &quote, &from, &to) || !nat_readdress(skb, &quote, pkt, sender, to.address))
+	nat_ends(nat, error->way, &quote->back, &error->from, &error->to);
+	nat_sender(error, nat, detail);
+	if (nat->client_family != nat->backend_family) {
+		if (!nat_error_across(skb, error))
+			return nat_drop(nat->service, NAT_OUTCOME_UNTRANSLATABLE);
+	} else if (!nat_write_quote(skb, quote, &error->from, &error->to) ||
+		   !nat_readdress(skb, quote, &error->pkt, error->sender, error->to.address)) {
 		return TC_ACT_SHOT;
+	}
 	nat_count(nat->service, NAT_OUTCOME_ERROR);
 	if (out)
 		return TC_ACT_UNSPEC;

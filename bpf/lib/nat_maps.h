@@ -23,6 +23,16 @@ struct {
 	__uint(max_entries, 1);
 } nat_connections SEC(".maps");
 
+/* By the connection's id. Written when it begins, and where what is in it changes; read per reply, and by
+ * user space through mmap. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct nat_detail);
+	__uint(max_entries, 1);
+} nat_details SEC(".maps");
+
 /* By service number. Written by the reconciler (mmap) before the service; read per reply and when a
  * connection begins. */
 struct {

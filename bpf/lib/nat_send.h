@@ -60,8 +60,11 @@ static __always_inline int nat_to_client(struct __sk_buff *skb, const struct nat
 {
 	if (!nat->service)
 		return TC_ACT_UNSPEC;
-	return nat_set_macs(skb, nat->router_mac, nat->own_mac) ? bpf_redirect(nat->interface, 0)
-								: TC_ACT_SHOT;
+	const struct nat_detail *detail = nat_detail(nat->id);
+
+	return detail && nat_set_macs(skb, detail->router_mac, detail->own_mac)
+		       ? bpf_redirect(detail->interface, 0)
+		       : TC_ACT_SHOT;
 }
 
 /* As in XDP: requests only, by service and member. */
@@ -78,15 +81,41 @@ static __always_inline void nat_count_request(const struct nat_connection *nat, 
 	count->connections += begins;
 }
 
-/* Whether it fits a way: a super-packet is cut to pieces of what it says. */
-static __always_inline bool nat_fits(struct __sk_buff *skb, const struct packet *pkt, __u32 mtu,
-				     const struct nat_connection *nat)
+/* What the packet is longer by on the other side of its connection; IP bytes. */
+static __always_inline __s32 nat_growth(const struct nat_connection *nat, const struct packet *pkt)
 {
-	__u32 size = skb->gso_size ? skb->gso_size + pkt->l4_offset + TCP_HEADER_MIN : pkt->size;
+	__s32 more = sizeof(struct ipv6hdr) - sizeof(struct iphdr);
 
-	if (nat->backend_family > nat->client_family)
-		size += sizeof(struct ipv6hdr) - sizeof(struct iphdr);
-	return size <= mtu;
+	if (nat->client_family == nat->backend_family)
+		return 0;
+	if (pkt->fragment)
+		more += sizeof(struct nat_fragment_header);
+	return pkt->to.family == FAMILY_IPV4 ? more : -more;
+}
+
+/* IP bytes; of a super-packet, of the longest piece that it is cut to. */
+static __always_inline __s32 nat_size(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 header = UDP_HEADER_SIZE;
+
+	if (!skb->gso_size)
+		return pkt->size;
+	if (pkt->to.protocol == IPPROTO_TCP) {
+		__u8 *tcp = (void *)(long)skb->data + sizeof(struct ethhdr) + (pkt->l4_offset & 0x3f);
+
+		if ((void *)(tcp + TCP_HEADER_MIN) > (void *)(long)skb->data_end)
+			return pkt->size;
+		header = (tcp[12] >> 4) * 4;
+	}
+	return pkt->l4_offset + header + skb->gso_size;
+}
+
+/* The interface that requests come in by; 0: none has. */
+static __always_inline __u32 nat_home(const struct nat_connection *nat)
+{
+	struct nat_detail *detail = nat_detail(nat->id);
+
+	return detail ? detail->interface : 0;
 }
 
 #endif

@@ -7,9 +7,13 @@
 #include "nat_table.h"
 
 #define SWEEP_PERIOD_NS 50000000
-#define SWEEP_RECORDS 16384 /* of one turn: a million in 3 s */
+#define SWEEP_RECORDS 16384 /* of one turn at most: a million in 3 s */
+#define SWEEP_FEW 1024	    /* so many are one turn; more are 16, so that a few thousand cost little */
 #define SWEEP_GRACE_SHIFT                                                                                    \
 	5 /* 2^5 ticks, at HZ=250 128 ms: by then no packet is at a connection that has ended */
+/* Ticks a packet may be ahead of the sweep's clock. Not half of all: at HZ=1000 the longest timeout is more.
+ */
+#define SWEEP_AHEAD (1U << 16)
 #define CLOCK_MONOTONIC 1
 
 static __always_inline __u32 nat_timeout(const struct nat_connection *nat)
@@ -41,13 +45,16 @@ static long nat_sweep_one(__u32 turn, struct nat_sweep *sweep)
 		return 0;
 	__u32 silent = sweep->now - nat->seen;
 
-	if ((__s32)silent < 0) /* a packet came since `now` was read */
+	if (silent >= -SWEEP_AHEAD) /* a packet came since `now` was read */
 		return 0;
 	if (nat->state == NAT_GONE) {
 		if (silent >> SWEEP_GRACE_SHIFT == 0)
 			return 0;
-		if (nat->pool)
-			nat_put(nat->pool, (__u32)nat->pad << 16 | bpf_ntohs(nat->source_port));
+		struct nat_detail *detail = nat_detail(id);
+
+		if (detail && detail->pool)
+			nat_put(detail->pool,
+				(__u32)detail->pool_address << 16 | bpf_ntohs(nat->source_port));
 		nat->state = NAT_FREE;
 		nat_put(0, id);
 		__sync_fetch_and_add(&counts->freed, 1);
@@ -64,7 +71,9 @@ static __always_inline void nat_sweep(void)
 
 	if (!sweep.counts || __sync_val_compare_and_swap(&sweep.counts->sweeping, 0, 1))
 		return;
-	bpf_loop(SWEEP_RECORDS, nat_sweep_one, &sweep, 0);
+	__u32 some = sweep.counts->used / 16 > SWEEP_FEW ? sweep.counts->used / 16 : SWEEP_FEW;
+
+	bpf_loop(some < SWEEP_RECORDS ? some : SWEEP_RECORDS, nat_sweep_one, &sweep, 0);
 	__sync_val_compare_and_swap(&sweep.counts->sweeping, 1, 0);
 }
 

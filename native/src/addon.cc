@@ -4,6 +4,7 @@
 #include "addon.h"
 
 #include "attach.h"
+#include "clsact.h"
 #include "link.h"
 #include "log.h"
 #include "map.h"
@@ -42,12 +43,19 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("createMap", Map::Create);
   add("attachXdp", AttachXdp);
   add("attachTcx", AttachTcx);
+  add("attachClsact", AttachClsact);
+  add("clsactProgramId", ClsactProgramId);
+  add("clsactProgram", ClsactProgram);
+  add("detachClsact", DetachClsact);
+  add("removeClsact", RemoveClsact);
   add("watchNetwork", Watch::Open);
   add("synchronize", Synchronize);
   add("possibleCpus", PossibleCpus);
   add("tickNs", TickNs);
   add("interfaceIndex", InterfaceIndex);
   add("tryLock", TryLock);
+  add("peerUser", PeerUser);
+  add("sendDatagram", SendDatagram);
   add("mountBpffs", MountBpffs);
   add("setLog", SetLog);
   return exports;

@@ -5,6 +5,7 @@
 #include "addon.cc"
 #include "arguments.cc"
 #include "attach.cc"
+#include "clsact.cc"
 #include "error.cc"
 #include "job.cc"
 #include "link.cc"

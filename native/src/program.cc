@@ -57,7 +57,7 @@ void Program::Define(Napi::Env env, Addon& addon) {
                                                {
                                                    InstanceMethod<&Program::Run>("run"),
                                                    InstanceMethod<&Program::RunMany>("runMany"),
-                                                   InstanceMethod<&Program::Maps>("maps"),
+                                                   InstanceMethod<&Program::MapIds>("mapIds"),
                                                    InstanceMethod("pin", &Program::Pin),
                                                    InstanceMethod("close", &Program::Close),
                                                }));
@@ -119,23 +119,18 @@ Napi::Value Program::RunMany(const Napi::CallbackInfo& info) {
                [run](Napi::Env env) { return run->ToJs(env); });
 }
 
-Napi::Value Program::Maps(const Napi::CallbackInfo& info) {
+Napi::Value Program::MapIds(const Napi::CallbackInfo& info) {
   Arguments args = Call(info, "list maps of program", "bpf_obj_get_info_by_fd");
   if (args.failed()) return args.Throw();
-  Napi::Env env = info.Env();
   uint32_t ids[64];  // the most a program may have (MAX_USED_MAPS)
   bpf_prog_info kernel = {};
   kernel.map_ids = reinterpret_cast<uint64_t>(ids);
   kernel.nr_map_ids = sizeof ids / sizeof *ids;
   uint32_t size = sizeof kernel;
   if (bpf_obj_get_info_by_fd(fd_->number(), &kernel, &size) < 0) return args.ThrowSystem(errno);
-  Napi::Array maps = Napi::Array::New(env);
-  for (uint32_t at = 0; at < std::min<uint32_t>(kernel.nr_map_ids, 64); at++) {
-    int number = bpf_map_get_fd_by_id(ids[at]);
-    if (number < 0) return args.ThrowSystem(errno);
-    maps.Set(at, Map::Make(env, Own(number), ""));
-    if (env.IsExceptionPending()) return env.Undefined();
-  }
+  Napi::Array maps = Napi::Array::New(info.Env());
+  for (uint32_t at = 0; at < std::min<uint32_t>(kernel.nr_map_ids, 64); at++)
+    maps.Set(at, Napi::Number::New(info.Env(), ids[at]));
   return maps;
 }
 

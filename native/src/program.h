@@ -21,7 +21,7 @@ class Program : public Handle<Program> {
  private:
   Napi::Value Run(const Napi::CallbackInfo& info);
   Napi::Value RunMany(const Napi::CallbackInfo& info);
-  Napi::Value Maps(const Napi::CallbackInfo& info);
+  Napi::Value MapIds(const Napi::CallbackInfo& info);
 
   uint32_t id_ = 0;
 };

@@ -7,8 +7,11 @@
 #include <limits.h>
 #include <linux/membarrier.h>
 #include <net/if.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include "arguments.h"
@@ -79,6 +82,39 @@ Napi::Value TryLock(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), true);
   if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
   return Throw(info.Env(), SystemFailure(errno, "lock a file", "flock", none));
+}
+
+Napi::Value PeerUser(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments args(info, "ask who is connected", "getsockopt", none);
+  uint32_t fd = args.Number(0, "fd", 0, INT_MAX);
+  if (args.failed()) return args.Throw();
+  ucred peer = {};
+  socklen_t size = sizeof peer;
+  if (getsockopt(static_cast<int>(fd), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+    return Throw(info.Env(), SystemFailure(errno, "ask who is connected", "getsockopt", none));
+  return Napi::Number::New(info.Env(), peer.uid);
+}
+
+Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
+  const std::string none;
+  Arguments unnamed(info, "send a datagram", "sendto", none);
+  std::string path = unnamed.Text(0, "path");
+  std::string text = unnamed.Text(1, "text");
+  if (unnamed.failed()) return unnamed.Throw();
+  Arguments args(info, "send a datagram", "sendto", path);
+  sockaddr_un to = {};
+  if (path.empty() || path.size() >= sizeof to.sun_path) return args.ThrowSystem(ENAMETOOLONG);
+  to.sun_family = AF_UNIX;
+  memcpy(to.sun_path, path.data(), path.size());
+  if (path[0] == '@') to.sun_path[0] = 0;  // the abstract namespace, as systemd writes it
+  auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  Fd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (fd.number() < 0) return args.ThrowSystem(errno);
+  auto* address = reinterpret_cast<sockaddr*>(&to);
+  if (sendto(fd.number(), text.data(), text.size(), MSG_NOSIGNAL, address, size) < 0)
+    return args.ThrowSystem(errno);
+  return info.Env().Undefined();
 }
 
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info) {

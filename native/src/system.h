@@ -10,6 +10,8 @@ Napi::Value Synchronize(const Napi::CallbackInfo& info);
 Napi::Value PossibleCpus(const Napi::CallbackInfo& info);
 Napi::Value TickNs(const Napi::CallbackInfo& info);
 Napi::Value InterfaceIndex(const Napi::CallbackInfo& info);
+Napi::Value PeerUser(const Napi::CallbackInfo& info);
+Napi::Value SendDatagram(const Napi::CallbackInfo& info);
 Napi::Value TryLock(const Napi::CallbackInfo& info);
 
 }  // namespace fairlead

@@ -3,13 +3,15 @@
 import { existsSync } from 'node:fs';
 import { adoptLink, attach, isNative, openSwaps, restore, slowWarning } from '../dataplane/attach.js';
 import type { InterfaceConfig, XdpMode } from '../dataplane/dataplane.js';
+import { pinProgram } from '../dataplane/held.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from '../dataplane/native.js';
 import { type PinnedLink, pinOver } from '../dataplane/pins.js';
+import { dropFilters, dropLink, type Filter, isNoTcx, openFilter } from '../dataplane/tc.js';
 import { FairleadError } from '../model/errors.js';
 import { MapShape } from './abi.gen.js';
 import { arpWarnings } from './arp.js';
 import type { AgentConfig } from './config.js';
-import { type AgentPins, agentPins, detachPrograms, dropLink, type Hook, hooks, openPinned, takePins } from './pins.js';
+import { type AgentPins, agentPins, detachPrograms, type Hook, hooks, openPinned, takePins } from './pins.js';
 import { agentResults, loadAgent } from './program.js';
 import { putVips, removeVips } from './vips.js';
 
@@ -102,11 +104,11 @@ function openCounted(pins: AgentPins, warnings: string[]): NativeMap | null {
   return null;
 }
 
-/** A link, and the pin it has or is to have. */
+/** A link, and the pin it has or is to have; or a filter. */
 interface Held {
   readonly hook: Hook;
   readonly name: string;
-  readonly link: NativeLink;
+  readonly link: NativeLink | Filter;
   readonly mode: XdpMode;
   readonly adopted: boolean;
 }
@@ -133,29 +135,58 @@ async function attachAll(
   };
   try {
     for (const wanted of config.interfaces) {
-      const tc = adoptLink(pinned.tc.get(wanted.name), { ...wanted, xdp: 'auto' });
-      const link = tc.link ?? (await native.attachTcx(programs.tc, wanted.name, null, 'ingress'));
-      held.push({ hook: 'tc', name: wanted.name, link, mode: 'native', adopted: tc.link !== null });
+      held.push(await holdTc(programs.tc, pins.root, wanted, pinned.tc.get(wanted.name)));
       held.push(await holdXdp(programs.xdp, generic, wanted, pinned.xdp.get(wanted.name), warnings));
     }
     for (const { hook, name, link, mode, adopted } of held) {
       const program = hook === 'xdp' && mode === 'generic' ? await generic() : programs[hook];
-      if (adopted) await swaps.swap(link, program, name);
+      if (adopted)
+        await swaps.swap(link, 'standIn' in link ? link.standIn : pins.link(hook, name, mode), program, name);
     }
     for (const { hook, name, link, mode } of held) {
       const pin = pins.link(hook, name, mode);
-      if (!existsSync(pin)) link.pin(pin);
+      if (!('pin' in link) || existsSync(pin)) continue;
+      link.pin(pin);
+      pinProgram(hook === 'xdp' && mode === 'generic' ? await generic() : programs[hook], pin);
     }
     swaps.done();
+    const isHeld = (hook: Hook, name: string, kind: 'link' | 'filter'): boolean =>
+      held.some((each) => each.hook === hook && each.name === name && 'pin' in each.link === (kind === 'link'));
     for (const hook of hooks)
-      for (const [name, { pin }] of pinned[hook])
-        if (!config.interfaces.some((each) => each.name === name)) dropLink(pin);
+      for (const [name, { pin }] of pinned[hook]) if (!isHeld(hook, name, 'link')) dropLink(pin);
+    dropFilters(pins.root, ({ name }) => !isHeld('tc', name, 'filter'));
     const { tag } = programs.xdp;
     return held.flatMap(({ hook, name, mode, adopted }) => (hook === 'xdp' ? [{ name, mode, tag, adopted }] : []));
+  } catch (error) {
+    for (const { link } of held) if ('undo' in link) link.undo();
+    throw error;
   } finally {
-    for (const { link } of held) link.close();
+    for (const { link } of held) if ('close' in link) link.close();
     for (const hook of hooks) programs[hook].close();
     (linear as NativeObject | null)?.close();
+  }
+}
+
+/** By tcx, or by clsact where that is wanted, or where the kernel has no tcx and it may be either. */
+async function holdTc(
+  program: NativeProgram,
+  root: string,
+  { name, tc = 'auto' }: InterfaceConfig,
+  known: PinnedLink | undefined,
+): Promise<Held> {
+  const held = { hook: 'tc', name, mode: 'native' } as const;
+  const filter = (): Held => {
+    const link = openFilter(program, { interface: name, direction: 'ingress', root });
+    return { ...held, link, adopted: link.adopted };
+  };
+  if (tc === 'clsact') return filter();
+  const { link } = adoptLink(known, { name, xdp: 'auto' });
+  if (link) return { ...held, link, adopted: true };
+  try {
+    return { ...held, link: await native.attachTcx(program, name, null, 'ingress'), adopted: false };
+  } catch (error) {
+    if (tc === 'auto' && isNoTcx(error)) return filter();
+    throw error;
   }
 }
 
@@ -173,7 +204,7 @@ async function holdXdp(
     return { hook: 'xdp', name: wanted.name, link, mode: known.mode, adopted: true };
   }
   const attached = attach(wanted.xdp === 'generic' ? await generic() : program, wanted, warnings, generic);
-  const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
+  const [made, mode] = await attached.catch((error: unknown) => restore(program, null, wanted.name, left, error));
   return { hook: 'xdp', name: wanted.name, link: made, mode, adopted: false };
 }
 

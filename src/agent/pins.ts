@@ -4,6 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, rmS
 import { join } from 'node:path';
 import { type NativeMap, native } from '../dataplane/native.js';
 import { linkPin, pinnedLinks, prepareBpffs } from '../dataplane/pins.js';
+import { dropFilters, dropLink } from '../dataplane/tc.js';
 import { FairleadError } from '../model/errors.js';
 
 const rootOf = (bpffs: string): string => join(bpffs, 'fairlead-agent');
@@ -14,6 +15,7 @@ export type Hook = (typeof hooks)[number];
 
 /** Where something of the agent is pinned below this bpffs. */
 export const agentPins = (bpffs: string) => ({
+  root: rootOf(bpffs),
   map: (name: string): string => join(rootOf(bpffs), 'maps', name),
   link: (hook: Hook, name: string, mode: 'native' | 'generic'): string =>
     join(rootOf(bpffs), 'links', hook, linkPin(0, mode, name)),
@@ -37,7 +39,8 @@ export function takePins(bpffs: string): () => void {
     throw new FairleadError('busy', `lock "${root}": another agent runs with it; stop it first`);
   }
   return () => {
-    for (const part of [...hooks.map((hook) => join('links', hook)), 'links', 'maps', '.'])
+    const ofHooks = ['links', 'programs'].flatMap((kind) => [...hooks.map((hook) => join(kind, hook)), kind]);
+    for (const part of [...ofHooks, 'filters', 'qdiscs', 'maps', '.'])
       if (existsSync(join(root, part)) && readdirSync(join(root, part)).length === 0) rmdirSync(join(root, part));
     closeSync(fd);
   };
@@ -45,14 +48,6 @@ export function takePins(bpffs: string): () => void {
 
 /** A pinned map, null without one. */
 export const openPinned = (pin: string): NativeMap | null => (existsSync(pin) ? native.openMap(pin) : null);
-
-/** Takes a link off its interface, and its pin away. */
-export function dropLink(pin: string): void {
-  const link = native.openLink(pin);
-  if (link.interfaceIndex !== 0) link.detach();
-  link.close();
-  rmSync(pin);
-}
 
 /** Takes the agent's programs off, and its pins away. Says what it removed. */
 export function detachPrograms(bpffs: string): string[] {
@@ -65,6 +60,7 @@ export function detachPrograms(bpffs: string): string[] {
       dropLink(pin);
       removed.add(`program of the agent taken off: ${name}`);
     }
+  for (const name of dropFilters(root)) removed.add(`program of the agent taken off: ${name}`);
   rmSync(root, { recursive: true, force: true });
   return [...removed];
 }

@@ -12,28 +12,29 @@ import {
 import type { Change } from '../controlplane/store.js';
 import type { Snapshot } from '../model/objects.js';
 import { BackendBody, DrainBody } from '../model/schema.js';
-import { answered, describe, without } from './describe.js';
-import { created, nameless, sendObject } from './objects.js';
+import { Statuses } from './answers.js';
+import { answered, conditions, describe, patchOf } from './describe.js';
+import { created, nameless, sendDeleted, sendObject } from './objects.js';
 import { checkPreconditions } from './preconditions.js';
 import { NoQuery, WriteQuery } from './query.js';
-import { type Api, write } from './write.js';
+import { type Api, type Written, write } from './write.js';
 
 type Route = { Params: { pool: string; name: string }; Querystring: WriteQuery; Body: unknown };
 
 /** The routes of one backend. Its revision, so its ETag, is that of its pool: the document it is part of. */
 export function backendRoutes(app: FastifyInstance, api: Api): void {
   const one = '/pools/:pool/backends/:name';
-  const common = { tag: 'backends', query: WriteQuery, path: ['pool', 'name'], answer: answered(BackendBody) };
+  const named = { tag: 'backends', path: ['pool', 'name'], answer: answered(BackendBody, Statuses.backend) };
+  const common = { ...named, query: WriteQuery, headers: conditions };
 
   const answer = async (
     reply: FastifyReply,
-    snapshot: Snapshot,
+    { snapshot, effect }: Pick<Written, 'snapshot' | 'effect'>,
     { pool, name }: Route['Params'],
-    query: WriteQuery,
   ) => {
     const { value, revision } = getBackend(snapshot, pool, name);
     const known = await api.node.pool(pool);
-    return sendObject(reply, { ...value, revision, status: known?.backends.get(name) ?? null }, query);
+    return sendObject(reply, { ...value, revision, status: known?.backends.get(name) ?? null }, effect);
   };
   // A write to a backend that exists.
   const change = (request: FastifyRequest<Route>, decide: (now: Snapshot) => readonly Change[]) =>
@@ -44,24 +45,32 @@ export function backendRoutes(app: FastifyInstance, api: Api): void {
 
   app.get<Route>(
     one,
-    { schema: describe({ ...common, summary: 'Show a backend', query: NoQuery }) },
-    async ({ params }, reply) => answer(reply, api.store.read(), params, {}),
+    { schema: describe({ ...named, operation: 'getBackend', summary: 'Show a backend', query: NoQuery }) },
+    async ({ params }, reply) => answer(reply, { snapshot: api.store.read(), effect: null }, params),
   );
 
   app.put<Route>(
     one,
-    { schema: describe({ ...common, summary: 'Create or replace a backend', body: nameless(BackendBody) }) },
+    {
+      schema: describe({
+        ...common,
+        operation: 'putBackend',
+        summary: 'Create or replace a backend',
+        body: nameless(BackendBody),
+        status: [200, 201],
+      }),
+    },
     async (request, reply) => {
       const { params, query, body } = request;
       let isNew = false;
-      const snapshot = await write(api, query, (now) => {
+      const written = await write(api, query, (now) => {
         const pool = get(poolKind, now, params.pool);
         isNew = !pool.value.backends.some(({ name }) => name === params.name);
         checkPreconditions(request, isNew ? undefined : pool);
         return putBackend(now, params.pool, params.name, body);
       });
       if (isNew) created(request, reply, request.url.split('?')[0] ?? '');
-      return answer(reply, snapshot, params, query);
+      return answer(reply, written, params);
     },
   );
 
@@ -70,14 +79,16 @@ export function backendRoutes(app: FastifyInstance, api: Api): void {
     {
       schema: describe({
         ...common,
+        operation: 'patchBackend',
         summary: 'Merge a patch (RFC 7396) into a backend',
-        body: without(BackendBody, () => true),
+        body: patchOf(BackendBody),
+        isPatch: true,
       }),
     },
     async (request, reply) => {
-      const { params, query, body } = request;
-      const snapshot = await change(request, (now) => patchBackend(now, params.pool, params.name, body));
-      return answer(reply, snapshot, params, query);
+      const { params, body } = request;
+      const written = await change(request, (now) => patchBackend(now, params.pool, params.name, body));
+      return answer(reply, written, params);
     },
   );
 
@@ -86,36 +97,40 @@ export function backendRoutes(app: FastifyInstance, api: Api): void {
     {
       schema: describe({
         summary: 'Take a backend out of its pool',
+        operation: 'deleteBackend',
+        headers: conditions,
         tag: common.tag,
         query: WriteQuery,
         path: common.path,
-        status: 204,
+        status: [204, 200],
       }),
     },
     async (request, reply) => {
       const { params } = request;
-      await change(request, (now) => removeBackend(now, params.pool, params.name));
-      return reply.code(204).send();
+      const { effect } = await change(request, (now) => removeBackend(now, params.pool, params.name));
+      return sendDeleted(reply, effect);
     },
   );
 
   const drain = 'Give the backend no new flow; its status shows the flows left';
   app.post<Route>(
     `${one}/drain`,
-    { schema: describe({ ...common, summary: drain, body: DrainBody }) },
+    {
+      schema: describe({ ...common, operation: 'drainBackend', summary: drain, body: DrainBody, isBodyOptional: true }),
+    },
     async (request, reply) => {
-      const { params, query, body } = request;
-      const snapshot = await change(request, (now) => drainBackend(now, params.pool, params.name, body, Date.now()));
-      return answer(reply, snapshot, params, query);
+      const { params, body } = request;
+      const written = await change(request, (now) => drainBackend(now, params.pool, params.name, body, Date.now()));
+      return answer(reply, written, params);
     },
   );
   app.post<Route>(
     `${one}/undrain`,
-    { schema: describe({ ...common, summary: 'Give the backend new flows again' }) },
+    { schema: describe({ ...common, operation: 'undrainBackend', summary: 'Give the backend new flows again' }) },
     async (request, reply) => {
-      const { params, query } = request;
-      const snapshot = await change(request, (now) => patchBackend(now, params.pool, params.name, { state: 'active' }));
-      return answer(reply, snapshot, params, query);
+      const { params } = request;
+      const written = await change(request, (now) => patchBackend(now, params.pool, params.name, { state: 'active' }));
+      return answer(reply, written, params);
     },
   );
 }

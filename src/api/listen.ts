@@ -1,39 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { chmod, chown, lstat, mkdir, readFile, unlink } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { parseAddress } from '../model/address.js';
 import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
+import type { OpenAccess } from './access/access.js';
+import { markTcp, markUnix } from './access/peers.js';
 
 /** Where the API listens: a Unix socket always, and `listen` ("127.0.0.1:7080", "[::1]:7080") besides. Port 0 takes a free one. */
 export interface ListenOptions {
   readonly socket: string;
+  /** Name or number of the group that may open the socket; null: that of the process. */
+  readonly socketGroup?: string | null;
   readonly listen: string | null;
 }
 
+/** More connections over TCP are closed at once: each takes a descriptor. */
+const maxConnections = 1024;
+
 /**
  * Opens the listeners; `app.close()` closes them. Answers the TCP port, or null without one. The socket has mode 0660 and its
- * directory is made. Throws 'busy' when somebody answers on the socket or holds the port, 'unsupported' for a TCP address that
- * is not loopback, 'invalid' for one that is not ADDRESS:PORT, 'permission' or 'unavailable' when the system refuses.
+ * directory is made. With `access.tls` the TCP listener speaks TLS, and takes each new certificate for connections to come. Throws 'busy' when somebody answers on the socket or holds the port, 'unsupported' for a TCP address that
+ * is not loopback without TLS, 'invalid' for one that is not ADDRESS:PORT and for an unknown group, 'permission' or 'unavailable' when the system refuses.
  */
 export async function listenApi(
   app: FastifyInstance,
-  { socket, listen }: ListenOptions,
+  { socket, socketGroup = null, listen }: ListenOptions,
+  access: Pick<OpenAccess, 'tls' | 'onTls' | 'clients'> | null = null,
 ): Promise<{ readonly port: number | null }> {
-  const tcp = listen === null ? null : loopbackOf(listen);
+  const tcp = listen === null ? null : endpointOf(listen, access?.tls != null);
+  const gid = socketGroup === null ? null : await groupOf(socketGroup);
   // fastify listens once; a second plain server shares its routes.
-  const server = createServer((request, response) => app.routing(request, response));
+  const server = tcpServer(app, access);
+  server.maxConnections = maxConnections;
   app.addHook('preClose', async () => {
     server.closeAllConnections();
     if (server.listening) await new Promise((resolve) => server.close(resolve));
   });
   await app.ready();
+  markUnix(app.server);
   await listening(`socket "${socket}"`, async () => {
     await mkdir(dirname(socket), { recursive: true, mode: 0o755 });
     await removeStale(socket);
     await app.listen({ path: socket });
+    if (gid !== null) await chown(socket, process.geteuid?.() ?? 0, gid);
     await chmod(socket, 0o660); // until now it is writable for this user alone, with the usual umask
   });
   if (tcp === null) return { port: null };
@@ -45,17 +58,38 @@ export async function listenApi(
   return { port: typeof address === 'object' && address !== null ? address.port : null };
 }
 
-function loopbackOf(listen: string): { host: string; port: number } {
+function tcpServer(app: FastifyInstance, access: Pick<OpenAccess, 'tls' | 'onTls' | 'clients'> | null): Server {
+  const tls = access?.tls ?? null;
+  if (access === null || tls === null) {
+    const server = createServer((request, response) => app.routing(request, response));
+    markTcp(server, false);
+    return server;
+  }
+  // Who has no certificate may have a token: what was sent is judged with the request.
+  const ask = { requestCert: access.clients.length > 0, rejectUnauthorized: false, handshakeTimeout: 10_000 };
+  const server = createTlsServer({ ...tls.current(), ...ask }, (request, response) => app.routing(request, response));
+  access.onTls((material) => server.setSecureContext(material));
+  markTcp(server, true);
+  return server;
+}
+
+function endpointOf(listen: string, isTls: boolean): { host: string; port: number } {
   const [, host = '', digits = ''] = /^(.*):(\d{1,5})$/.exec(listen) ?? [];
   const port = Number(digits);
   if (host === '' || port > 65535)
     throw new FairleadError('invalid', `listen on "${listen}": wanted ADDRESS:PORT, as 127.0.0.1:7080 or [::1]:7080`);
   const { family, bytes, text } = parseAddress(host.replace(/^\[(.*)\]$/, '$1'));
-  if (family === 4 ? bytes[0] === 127 : text === '::1') return { host: text, port };
-  throw new FairleadError(
-    'unsupported',
-    `listen on "${listen}": only loopback; another address needs tls, which this version has not`,
-  );
+  if (isTls || (family === 4 ? bytes[0] === 127 : text === '::1')) return { host: text, port };
+  throw new FairleadError('unsupported', `listen on "${listen}": another address than loopback needs api.tls`);
+}
+
+// Node.js knows no getgrnam(3).
+async function groupOf(group: string): Promise<number> {
+  if (/^\d+$/.test(group)) return Number(group);
+  const lines = (await readFile('/etc/group', 'utf8')).split('\n').map((line) => line.split(':'));
+  const gid = lines.find(([name]) => name === group)?.[2];
+  if (gid === undefined) throw new FairleadError('invalid', `api.socketGroup: there is no group "${group}"`);
+  return Number(gid);
 }
 
 // A socket file outlives a killed daemon. It goes only when nobody answers on it.

@@ -3,13 +3,15 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { customAlphabet } from 'nanoid';
 import { get, type Kind, patch, put, remove } from '../controlplane/commands.js';
 import { isRecord, type TSchema } from '../model/check.js';
+import type { Effect } from '../model/effect.js';
 import { FairleadError } from '../model/errors.js';
-import type { Snapshot, Stored } from '../model/objects.js';
-import { answered, describe, pageOf, without } from './describe.js';
-import { page } from './page.js';
+import type { Stored } from '../model/objects.js';
+import { Statuses } from './answers.js';
+import { answered, conditions, describe, pageOf, patchOf, without } from './describe.js';
+import { page, sendPage } from './page.js';
 import { checkPreconditions, etagOf } from './preconditions.js';
 import { ListQuery, NoQuery, WriteQuery } from './query.js';
-import { type Api, write } from './write.js';
+import { type Api, type Written, write } from './write.js';
 
 /** One kind of object under a path of its own. */
 export interface Collection<T extends { readonly name: string }> {
@@ -32,15 +34,19 @@ export function objectRoutes<T extends { readonly name: string }>(
 ): void {
   const { noun } = kind;
   const one = `${path}/:name`;
-  const common = { tag: `${noun}s`, answer: answered(schema) };
-  const byName = { ...common, query: WriteQuery, path: ['name'] };
+  const Noun = `${noun.charAt(0).toUpperCase()}${noun.slice(1)}`;
+  const common = { tag: `${noun}s`, answer: answered(schema, Statuses[noun]) };
+  const byName = { ...common, query: WriteQuery, path: ['name'], headers: conditions };
   const shown = async (stored: Stored<T>) => ({
     ...stored.value,
     revision: stored.revision,
     status: await status(stored.value),
   });
-  const answer = async (reply: FastifyReply, snapshot: Snapshot, name: string, query: WriteQuery) =>
-    sendObject(reply, await shown(get(kind, snapshot, name)), query);
+  const answer = async (
+    reply: FastifyReply,
+    { snapshot, effect }: Pick<Written, 'snapshot' | 'effect'>,
+    name: string,
+  ) => sendObject(reply, await shown(get(kind, snapshot, name)), effect);
 
   app.get<{ Querystring: ListQuery }>(
     path,
@@ -48,13 +54,14 @@ export function objectRoutes<T extends { readonly name: string }>(
       schema: describe({
         ...common,
         summary: `List ${noun}s by name`,
+        operation: `list${Noun}s`,
         query: ListQuery,
         answer: pageOf(common.answer),
       }),
     },
-    async ({ query }) => {
-      const { items, nextCursor } = page(kind.all(api.store.read()), query);
-      return { items: await Promise.all(items.map(shown)), nextCursor };
+    async (request, reply) => {
+      const { items, nextCursor } = page(kind.all(api.store.read()), request.query);
+      return sendPage(request, reply, { items: await Promise.all(items.map(shown)), nextCursor });
     },
   );
 
@@ -64,15 +71,17 @@ export function objectRoutes<T extends { readonly name: string }>(
       schema: describe({
         ...common,
         summary: `Create a ${noun}; without a name it gets one`,
+        operation: `create${Noun}`,
+        headers: conditions,
         query: WriteQuery,
         body: nameless(schema),
-        status: 201,
+        status: [201, 200],
       }),
     },
     async (request, reply) => {
       const { body, query } = request;
       const name = isRecord(body) && typeof body.name === 'string' ? body.name : newName();
-      const snapshot = await write(api, query, (now) => {
+      const written = await write(api, query, (now) => {
         const current = kind.all(now).get(name);
         checkPreconditions(request, current);
         const changes = put(kind, now, name, body);
@@ -80,30 +89,46 @@ export function objectRoutes<T extends { readonly name: string }>(
         return changes;
       });
       created(request, reply, `${request.routeOptions.url}/${name}`);
-      return answer(reply, snapshot, name, query);
+      return answer(reply, written, name);
     },
   );
 
   app.get<{ Params: { name: string } }>(
     one,
-    { schema: describe({ ...byName, summary: `Show a ${noun}`, query: NoQuery }) },
-    async ({ params }, reply) => answer(reply, api.store.read(), params.name, {}),
+    {
+      schema: describe({
+        ...common,
+        path: ['name'],
+        operation: `get${Noun}`,
+        summary: `Show a ${noun}`,
+        query: NoQuery,
+      }),
+    },
+    async ({ params }, reply) => answer(reply, { snapshot: api.store.read(), effect: null }, params.name),
   );
 
   app.put<Write>(
     one,
-    { schema: describe({ ...byName, summary: `Create or replace a ${noun}`, body: nameless(schema) }) },
+    {
+      schema: describe({
+        ...byName,
+        operation: `put${Noun}`,
+        summary: `Create or replace a ${noun}`,
+        body: nameless(schema),
+        status: [200, 201],
+      }),
+    },
     async (request, reply) => {
       const { params, query, body } = request;
       let isNew = false;
-      const snapshot = await write(api, query, (now) => {
+      const written = await write(api, query, (now) => {
         const current = kind.all(now).get(params.name);
         isNew = current === undefined;
         checkPreconditions(request, current);
         return put(kind, now, params.name, body);
       });
       if (isNew) created(request, reply, request.url.split('?')[0] ?? '');
-      return answer(reply, snapshot, params.name, query);
+      return answer(reply, written, params.name);
     },
   );
 
@@ -112,17 +137,19 @@ export function objectRoutes<T extends { readonly name: string }>(
     {
       schema: describe({
         ...byName,
+        operation: `patch${Noun}`,
         summary: `Merge a patch (RFC 7396) into a ${noun}`,
-        body: without(schema, () => true),
+        body: patchOf(schema),
+        isPatch: true,
       }),
     },
     async (request, reply) => {
       const { params, query, body } = request;
-      const snapshot = await write(api, query, (now) => {
+      const written = await write(api, query, (now) => {
         checkPreconditions(request, get(kind, now, params.name));
         return patch(kind, now, params.name, body);
       });
-      return answer(reply, snapshot, params.name, query);
+      return answer(reply, written, params.name);
     },
   );
 
@@ -131,19 +158,21 @@ export function objectRoutes<T extends { readonly name: string }>(
     {
       schema: describe({
         summary: `Delete a ${noun}`,
+        operation: `delete${Noun}`,
+        headers: conditions,
         tag: common.tag,
         query: WriteQuery,
         path: ['name'],
-        status: 204,
+        status: [204, 200],
       }),
     },
     async (request, reply) => {
       const { params, query } = request;
-      await write(api, query, (now) => {
+      const { effect } = await write(api, query, (now) => {
         checkPreconditions(request, get(kind, now, params.name));
         return remove(kind, now, params.name);
       });
-      return reply.code(204).send();
+      return sendDeleted(reply, effect);
     },
   );
 }
@@ -153,14 +182,20 @@ export function nameless(schema: TSchema): TSchema {
   return without(schema, (field) => field === 'name');
 }
 
-/** Answers an object with its ETag; a dry run has none, nothing has that revision. */
+/** Answers an object with its ETag, or with the effect of a dry run, which has none: nothing has that revision. */
 export function sendObject<T extends { readonly revision: number }>(
   reply: FastifyReply,
   object: T,
-  query: WriteQuery,
-): T {
-  if (query.dryRun !== true) reply.header('etag', etagOf(object.revision));
+  effect: Effect | null,
+): T & { readonly effect?: Effect } {
+  if (effect !== null) return { ...object, effect };
+  reply.header('etag', etagOf(object.revision));
   return object;
+}
+
+/** Answers that an object is gone: 204, or what would come of that. */
+export function sendDeleted(reply: FastifyReply, effect: Effect | null): FastifyReply {
+  return effect === null ? reply.code(204).send() : reply.send({ effect });
 }
 
 /** Marks the answer as that of a new object: 201 and Location. A dry run made nothing and stays 200. */

@@ -17,10 +17,12 @@ export interface Problem {
 const kinds: Record<ErrorCode, readonly [status: number, title: string]> = {
   invalid: [400, 'Invalid request'],
   unsupported: [400, 'Not supported'],
+  unauthenticated: [401, 'Not authenticated'],
   permission: [403, 'Not permitted'],
   'not-found': [404, 'Not found'],
   conflict: [409, 'Conflict'],
   precondition: [412, 'Precondition failed'],
+  throttled: [429, 'Too many requests'],
   native: [500, 'System call failed'],
   damaged: [500, 'Stored state is damaged'],
   busy: [503, 'Busy'],
@@ -30,6 +32,9 @@ const kinds: Record<ErrorCode, readonly [status: number, title: string]> = {
 
 /** The bytes a body may have. */
 export const bodyLimit = 8 * 1024 * 1024;
+
+/** The levels of objects and arrays it may have: what looks at it goes down by recursion. */
+const bodyDepth = 64;
 
 /** The problem document for any thrown value. */
 export function problemOf(error: unknown, contentType?: string): Problem {
@@ -44,14 +49,23 @@ export function problemOf(error: unknown, contentType?: string): Problem {
   return plainProblem(status, status === 500 ? `unexpected: ${messageOf(error)}` : messageOf(error));
 }
 
-/** The JSON of a body. Throws 'invalid' that says where it stops being JSON. */
+/** The JSON of a body. Throws 'invalid' that says where it stops being JSON, or that it is nested too deeply. */
 export function parseBody(body: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(body);
+    value = JSON.parse(body);
   } catch {
-    const detail = `the body is not JSON: ${whereBroken(body)}`;
-    throw new FairleadError('invalid', detail, [{ pointer: '', detail }]);
+    throw refused(`the body is not JSON: ${whereBroken(body)}`);
   }
+  if (!isWithin(value, bodyDepth)) throw refused(`the body is nested deeper than ${bodyDepth} levels`);
+  return value;
+}
+
+const refused = (detail: string): FairleadError => new FairleadError('invalid', detail, [{ pointer: '', detail }]);
+
+function isWithin(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  return levels > 0 && Object.values(value).every((each) => isWithin(each, levels - 1));
 }
 
 /** A problem of HTTP itself, without a type of ours. */

@@ -17,6 +17,29 @@ export const WriteQuery = Type.Object(
 );
 export type WriteQuery = Static<typeof WriteQuery>;
 
+/** Parameters of a write of everything. */
+export const ReplaceQuery = Type.Object(
+  {
+    ...WriteQuery.properties,
+    keep: Type.Optional(Type.Boolean({ description: 'delete nothing: what is not in the document stays' })),
+  },
+  closed,
+);
+export type ReplaceQuery = Static<typeof ReplaceQuery>;
+
+/** Parameters of the service map. */
+export const TopologyParameters = Type.Object(
+  {
+    service: Type.Optional(Type.String({ description: 'only this one' })),
+    prefix4: Type.Integer({ minimum: 0, maximum: 32, default: 24, description: "bits of a client's IPv4 address" }),
+    prefix6: Type.Integer({ minimum: 0, maximum: 128, default: 48, description: "bits of a client's IPv6 address" }),
+    clients: Type.Integer({ minimum: 0, maximum: 1000, default: 50, description: 'prefixes; the rest is "other"' }),
+    services: Type.Integer({ minimum: 1, maximum: 1000, default: 200, description: 'those with the most flows' }),
+  },
+  closed,
+);
+export type TopologyParameters = Static<typeof TopologyParameters>;
+
 /** Parameters of a list. */
 export const ListQuery = Type.Object(
   {
@@ -35,6 +58,7 @@ export const FlowsQuery = Type.Object(
     client: Type.Optional(Type.String({ description: 'an address, without port' })),
     sort: Type.Enum(['bytes', 'packets', 'age'], { default: 'bytes' }),
     limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+    cursor: Type.Optional(Type.String({ description: 'nextCursor of the page before; exact with sort=age' })),
   },
   closed,
 );

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Change, Store } from '../controlplane/store.js';
 import { applyChanges } from '../controlplane/store-core.js';
+import type { Effect } from '../model/effect.js';
 import { FairleadError, messageOf } from '../model/errors.js';
+import type { EventLog } from '../model/events.js';
 import type { NodeView } from '../model/node-view.js';
 import type { Snapshot } from '../model/objects.js';
 import type { WriteQuery } from './query.js';
@@ -10,6 +12,15 @@ import type { WriteQuery } from './query.js';
 export interface Api {
   readonly store: Store;
   readonly node: NodeView;
+  readonly events: EventLog;
+}
+
+/** A write that was done, or with `dryRun` would be. */
+export interface Written {
+  readonly before: Snapshot;
+  readonly snapshot: Snapshot;
+  /** Of a dry run; null of one that was done. */
+  readonly effect: Effect | null;
 }
 
 const appliedTimeoutMs = 10_000;
@@ -23,16 +34,18 @@ export async function write(
   { store, node }: Api,
   query: WriteQuery,
   decide: (snapshot: Snapshot) => readonly Change[],
-): Promise<Snapshot> {
+): Promise<Written> {
+  let before = store.read();
   const admitted = (snapshot: Snapshot): readonly Change[] => {
+    before = snapshot;
     const changes = decide(snapshot);
     if (changes.length > 0) node.admit(applyChanges(snapshot, changes));
     return changes;
   };
   if (query.dryRun === true) {
-    const now = store.read();
-    const changes = admitted(now);
-    return changes.length > 0 ? applyChanges(now, changes) : now;
+    const changes = admitted(before);
+    const snapshot = changes.length > 0 ? applyChanges(before, changes) : before;
+    return { before, snapshot, effect: await node.effect(before, snapshot) };
   }
   const snapshot = await store.update(admitted);
   if (query.wait === 'applied') {
@@ -43,5 +56,5 @@ export async function write(
       throw new FairleadError('unavailable', text, [], { cause: error });
     }
   }
-  return snapshot;
+  return { before, snapshot, effect: null };
 }

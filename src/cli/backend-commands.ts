@@ -9,6 +9,7 @@ import { listAll } from './object-commands.js';
 import { openSession } from './session.js';
 import { backendsOf, type ShownBackend, type ShownPool } from './shapes.js';
 import { formatTable } from './table.js';
+import { watchable, watchOr } from './watch.js';
 import { documentsIn, outcome, putAll, send, type WriteOptions, writing } from './write.js';
 
 /** The command `backends`. */
@@ -22,18 +23,20 @@ export function backendCommands(program: Command, io: Io): void {
       .argument('<pool>', 'name of the pool')
       .argument('<name>', 'name of the backend');
 
-  withExamples(
-    group.command('ls').description('list the backends of all pools, or of one').argument('[pool]', 'name of the pool'),
-    'backends ls web',
-  ).action(async (pool: string | undefined, _options: object, command: Command) => {
-    const session = await openSession(io, command);
+  const list = group.command('ls').description('list the backends of all pools, or of one');
+  const show = async (target: Io, pool: string | undefined, command: Command) => {
+    const session = await openSession(target, command);
     const pools =
       pool === undefined
         ? await listAll<ShownPool>(session, '/pools')
         : [(await session.call('GET', pathOf('pools', pool))).body as ShownPool];
     const items = pools.flatMap(backendsOf);
     session.table({ items }, backendColumns(items), items, 'backends');
-  });
+  };
+  withExamples(watchable(list.argument('[pool]', 'name of the pool')), 'backends ls web --watch').action(
+    (pool: string | undefined, { watch = false }: { watch?: boolean }, command: Command) =>
+      watchOr(io, watch, (target) => show(target, pool, command)),
+  );
 
   withExamples(verb('get', 'show one backend'), 'backends get web b1 -o json').action(
     async (pool: string, name: string, _options: object, command: Command) => {

@@ -4,8 +4,10 @@ import { request as httpsRequest } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { type ErrorCode, FairleadError, type FieldError, messageOf } from '../model/errors.js';
 
-/** Where the daemon answers: the path of its Unix socket, or the URL below which `/api` is. */
-export type Endpoint = { readonly socket: string } | { readonly url: URL };
+/** Where the daemon answers: the path of its Unix socket, or the URL below which `/api` is, with what TLS takes there, as PEM. */
+export type Endpoint =
+  | { readonly socket: string }
+  | { readonly url: URL; readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string } };
 
 /** An answer that is no error; `body` is its JSON, null without one. */
 export interface Answer {
@@ -55,7 +57,9 @@ export function clientAt(endpoint: Endpoint, token: string | null): Call {
       });
       outgoing.on('error', reject).end(payload ?? undefined);
     }).catch((error: unknown) => {
-      throw new FairleadError('unavailable', `reach the daemon at ${name}: ${whyNot(error)}`, [], { cause: error });
+      throw new FairleadError('unavailable', `reach the daemon at ${name}: ${whyNot(error, name)}`, [], {
+        cause: error,
+      });
     });
     if (answer.status >= 400) throw problemOf(answer, `${method} ${path}`);
     if (answer.body === undefined || answer.status < 200 || answer.status >= 300) {
@@ -83,7 +87,7 @@ function destination(endpoint: Endpoint): {
   return {
     name: url.origin,
     request: url.protocol === 'https:' ? httpsRequest : httpRequest,
-    target: { hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: url.port },
+    target: { hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'), port: url.port, ...endpoint.tls },
     base: url.pathname.replace(/\/+$/, ''),
   };
 }
@@ -105,13 +109,26 @@ function parsed(text: string): unknown {
   }
 }
 
-function whyNot(error: unknown): string {
+function whyNot(error: unknown, name: string): string {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (error instanceof Error && error.name === 'TimeoutError') return `no answer within ${timeoutMs / 1000} s`;
   if (code === 'ENOENT') return 'there is no such socket; is "fairlead serve" running?';
   if (code === 'ECONNREFUSED') return 'nobody listens there; is "fairlead serve" running?';
+  if (code === 'ECONNRESET' && name.startsWith('http:')) return 'the connection was cut; is it https: instead?';
   if (code === 'EACCES') return 'this user may not; use sudo';
-  return messageOf(error);
+  return typeof code === 'string' ? (tlsReason(code, messageOf(error)) ?? messageOf(error)) : messageOf(error);
+}
+
+// By the codes of OpenSSL (X509_verify_cert_error_string) and of node.
+function tlsReason(code: string, message: string): string | null {
+  if (code === 'CERT_HAS_EXPIRED') return 'its certificate has expired';
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `its certificate is for another name: ${message}`;
+  if (/^(DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_(VERIFY|GET)_\w+)$/.test(code))
+    return 'its certificate is signed by nobody known here; name who signed it with --ca';
+  if (code === 'EPROTO' || code === 'ERR_SSL_WRONG_VERSION_NUMBER')
+    return 'no TLS is spoken there; is it http: instead?';
+  if (/^ERR_(SSL|TLS|OSSL)_/.test(code)) return `TLS: ${message}`;
+  return null;
 }
 
 function problemOf({ status, body }: Answer, what: string): FairleadError {
@@ -131,6 +148,8 @@ function codeOf(status: number): ErrorCode {
       return 'conflict';
     case 412:
       return 'precondition';
+    case 429:
+      return 'throttled';
     case 503:
       return 'busy'; // it answers: not the 'unavailable' of a daemon that is not reachable
     case 507:

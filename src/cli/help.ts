@@ -33,8 +33,10 @@ const heeded: ReadonlyMap<string, readonly string[]> = new Map([
   ['', []], // the program lists them as its own
   ['serve', ['socket']],
   ['agent', []],
+  ['doctor', ['output']],
   ['agent key', ['output', 'socket']],
   ['lab', ['output']],
+  ['token', ['output']],
   ['completion', []],
 ]);
 

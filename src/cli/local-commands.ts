@@ -3,9 +3,11 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { FairleadError } from '../model/errors.js';
 import type { AgentPart } from './agent-commands.js';
 import type { Answer } from './client.js';
+import { doctorCommand, type Finding } from './doctor-command.js';
 import { integerOption, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { type Globals, openSession } from './session.js';
+import type { TokenPart } from './token-commands.js';
 import { version } from './version.js';
 
 /** Which lab, by the prefix of its namespaces, and how large. */
@@ -48,8 +50,11 @@ export interface LocalParts extends AgentPart {
   serve(configPath: string | null, flags: Readonly<Record<string, string>>): Promise<number>;
   /** Copies all from one store to another; `configPath` names both. */
   migrate(configPath: string | null, options: MigrateOptions): Promise<Migrated>;
+  /** Looks at this machine as the configuration says; `configPath` null: the default. */
+  doctor(configPath: string | null): Promise<readonly Finding[]>;
   /** Takes everything of Fairlead below this bpffs off the machine; answers what it removed, one phrase each. */
   detach(bpffs: string): Promise<readonly string[]>;
+  readonly token: TokenPart;
   readonly lab: {
     up(options: LabOptions): Promise<LabState>;
     /** False when there was nothing to take down. */
@@ -105,6 +110,8 @@ export function localCommands(program: Command, io: Io, parts: LocalParts, exit:
     const removed = await parts.detach(bpffs);
     io.out(removed.length === 0 ? 'nothing of Fairlead was attached\n' : `${removed.join('\n')}\n`);
   });
+
+  doctorCommand(program, io, parts.doctor, exit);
 
   labCommands(program, io, parts.lab, exit);
 

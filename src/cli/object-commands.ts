@@ -10,6 +10,7 @@ import { serviceBody, serviceLines, serviceOptions } from './service-flags.js';
 import { openSession, type Session } from './session.js';
 import { backendsOf, type ShownPool, type ShownService } from './shapes.js';
 import { type Column, formatTable } from './table.js';
+import { watchable, watchOr } from './watch.js';
 import { documentsIn, outcome, putAll, send, type WriteOptions, writing } from './write.js';
 
 /** What the verbs need to know of a kind of object. */
@@ -85,12 +86,13 @@ function addKind<T>(program: Command, io: Io, kind: Kind<T>): void {
   const group = program.command(plural).description(`list, show, store and remove ${plural}`);
   withExamples(group.helpCommand(false).usage('<command>'), `${plural} ls`);
 
-  withExamples(group.command('ls').description(`list the ${plural}`), `${plural} ls`).action(
-    async (_options: object, command: Command) => {
-      const session = await openSession(io, command);
-      const items = await listAll<T>(session, `/${plural}`);
-      session.table({ items }, columns, items, plural);
-    },
+  withExamples(watchable(group.command('ls').description(`list the ${plural}`)), `${plural} ls`).action(
+    ({ watch = false }: { watch?: boolean }, command: Command) =>
+      watchOr(io, watch, async (target) => {
+        const session = await openSession(target, command);
+        const items = await listAll<T>(session, `/${plural}`);
+        session.table({ items }, columns, items, plural);
+      }),
   );
 
   withExamples(

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
+import { defaultSocket, urlOf } from './access.js';
 import { agentCommands } from './agent-commands.js';
 import { backendCommands } from './backend-commands.js';
 import { completionScript, type Shell, shells } from './completion.js';
+import { declarativeCommands } from './declarative-commands.js';
+import { eventCommands } from './event-commands.js';
 import { helpLayout, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { type LocalParts, localCommands } from './local-commands.js';
 import { lookCommands } from './look-commands.js';
 import { objectCommands } from './object-commands.js';
-import { defaultSocket } from './session.js';
+import { tokenCommands } from './token-commands.js';
 import { version } from './version.js';
 
 /**
@@ -29,15 +32,20 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
     })
     .exitOverride()
     .addOption(
-      new Option('-o, --output <format>', 'how to print results').choices(['table', 'json', 'yaml']).default('table'),
+      new Option('-o, --output <format>', 'how to print results')
+        .choices(['table', 'wide', 'name', 'json', 'yaml'])
+        .default('table'),
     )
     .addOption(
       new Option('--socket <path>', `the daemon's socket (default: $FAIRLEAD_SOCKET or ${defaultSocket})`).conflicts(
         'url',
       ),
     )
-    .option('--url <url>', 'the daemon over HTTP instead, as http://127.0.0.1:7080', readUrl)
-    .option('--token-file <file>', 'a file with the token to send')
+    .option('--url <url>', 'the daemon over TCP instead, as https://lb1.example:7443 (default: $FAIRLEAD_URL)', readUrl)
+    .option('--token-file <file>', 'a file with the token to send (default: $FAIRLEAD_TOKEN_FILE)')
+    .option('--ca <file>', "who signed the daemon's certificate, PEM (default: $FAIRLEAD_CA or the system's)")
+    .option('--cert <file>', 'a client certificate, PEM, with --key (default: $FAIRLEAD_CERT)')
+    .option('--key <file>', 'its key, PEM (default: $FAIRLEAD_KEY)')
     .option('--no-headers', 'print tables without titles');
   program.configureHelp(helpLayout(program)).usage('[options] <command>');
   withExamples(program, 'services ls', 'lab run');
@@ -48,17 +56,20 @@ export function buildProgram(io: Io, parts: LocalParts, exit: (code: number) => 
   program.commandsGroup('Manage:');
   objectCommands(program, io);
   backendCommands(program, io);
+  declarativeCommands(program, io, exit);
   program.commandsGroup('Look:');
   lookCommands(program, io);
+  eventCommands(program, io);
   program.commandsGroup('Other:');
+  tokenCommands(program, io, parts.token);
   completionCommand(program, io);
   program.helpCommand('help [command]', 'show the help of a command');
   return program;
 }
 
 function readUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url !== null && ['http:', 'https:'].includes(url.protocol)) return url;
+  const url = urlOf(text);
+  if (url !== null) return url;
   throw new InvalidArgumentError('Wanted a URL such as http://127.0.0.1:7080.');
 }
 

@@ -35,6 +35,7 @@ function exitCodeOf(code: ErrorCode): number {
     case 'precondition':
     case 'full':
     case 'permission':
+    case 'unauthenticated':
       return exitCodes.refused;
     case 'unavailable':
       return exitCodes.notReachable;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The options of `services put` beyond where it listens and who answers.
 import { InvalidArgumentError, Option } from 'commander';
+import { MSS_MAX, MSS_MIN } from '../model/objects.js';
 import { integerOf } from './help.js';
 import type { Io } from './io.js';
 import type { ShownService } from './shapes.js';
@@ -17,6 +18,9 @@ function rateLimit(text: string): { packetsPerSecond: number; burst?: number } {
 export const serviceOptions: readonly Option[] = [
   new Option('--forwarding <how>', 'how packets reach a backend').choices(['ipip', 'gue', 'l2', 'nat']),
   new Option('--snat <none|auto|address,...>', "with forwarding nat: what becomes of the client's address"),
+  new Option('--mss <auto|bytes>', 'with forwarding nat: the segment size a SYN may ask for at most').argParser(
+    (text: string) => (text === 'auto' ? text : integerOf(text, MSS_MIN, MSS_MAX)),
+  ),
   new Option('--affinity <what>', 'what keeps clients with a backend').choices(['flow', 'source', 'quic-cid']),
   new Option('--affinity-prefix <bits>', "with affinity source: bits of the client's address").argParser(
     (text: string) => integerOf(text, 1, 128),
@@ -58,6 +62,7 @@ export async function serviceBody(options: Record<string, unknown>, io: Io): Pro
     rateLimit,
     flowMemory,
     snat,
+    mss,
   } = options;
   const family = String(address).includes(':') ? 'ipv6' : 'ipv4';
   return {
@@ -73,12 +78,13 @@ export async function serviceBody(options: Record<string, unknown>, io: Io): Pro
     deny: await prefixesOf(io, deny),
     rateLimit,
     snat: snat === undefined || snat === 'none' || snat === 'auto' ? snat : String(snat).split(','),
+    mss,
   };
 }
 
 /** What a service has beyond its row in the table: a line for each option that is not at its default. */
 export function serviceLines(service: ShownService): readonly string[] {
-  const { forwarding, affinity, affinityPrefix, address, flowMemory, allow, deny, rateLimit, snat } = service;
+  const { forwarding, affinity, affinityPrefix, address, flowMemory, allow, deny, rateLimit, snat, mss } = service;
   const bits = affinityPrefix?.[address.includes(':') ? 'ipv6' : 'ipv4'];
   const list = (prefixes: readonly string[] | undefined): string | false =>
     prefixes !== undefined &&
@@ -87,6 +93,7 @@ export function serviceLines(service: ShownService): readonly string[] {
   const lines: [string, string | false | undefined][] = [
     ['Forwarding', forwarding !== 'ipip' && forwarding],
     ['Source NAT', snat !== undefined && (typeof snat === 'string' ? snat : snat.join(', '))],
+    ['MSS', mss !== undefined && `at most ${mss === 'auto' ? 'what fits the ways' : mss}`],
     ['Affinity', affinity !== 'flow' && `${affinity}${bits === undefined ? '' : ` /${bits}`}`],
     ['Flow memory', flowMemory === false && 'none: the ring alone decides'],
     ['Allow', list(allow)],

@@ -32,7 +32,10 @@ export function statusLines(status: ShownStatus, style: TableStyle, now: number)
       'Connections',
       `${status.nat.entries} of ${status.nat.capacity} (${formatShare(status.nat.entries / status.nat.capacity)})`,
     ],
-    ...status.nat.programs.map(({ interface: name, program, tag }) => ['Program', `${program} ${tag} on ${name}`]),
+    ...status.nat.programs.map(({ interface: name, program, mode, tag }) => [
+      'Program',
+      `${program} ${tag} on ${name} (${mode})`,
+    ]),
   ];
   const interfaces =
     status.interfaces.length === 0

@@ -29,9 +29,10 @@ export function send(
   path: string,
   { dryRun, wait, ifRevision }: WriteOptions,
   body?: unknown,
+  query: CallOptions['query'] = {},
 ): Promise<Answer> {
   const options: CallOptions = {
-    query: { dryRun: dryRun && 'true', wait: wait && 'applied' },
+    query: { ...query, dryRun: dryRun && 'true', wait: wait && 'applied' },
     headers: ifRevision === undefined ? {} : { 'if-match': `"${ifRevision}"` },
     body,
   };

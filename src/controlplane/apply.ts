@@ -26,6 +26,7 @@ export interface RingPlace {
 
 /** Finds room for the rings of these steps, each beside the one it replaces. Throws 'full', before anything is written. */
 export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<RingPlace[]> {
+  if (!steps.some((step) => step.do === 'set-ring')) return [];
   const pause = slices();
   const capacity = maps.ringRows.length;
   const ringOf = new Map<number, Range>();

@@ -10,7 +10,7 @@ import type { Change } from './store.js';
 
 /** What the commands need to know of a kind of object. */
 export interface Kind<T extends { readonly name: string }> {
-  readonly noun: Change['kind'];
+  readonly noun: Exclude<Change['kind'], 'health'>;
   all(snapshot: Snapshot): ReadonlyMap<string, Stored<T>>;
   read(input: unknown): Reading<T>;
   problems(snapshot: Snapshot, draft: Draft<T>): Problems;
@@ -157,10 +157,16 @@ export function removeBackend(snapshot: Snapshot, poolName: string, name: string
   return put(poolKind, snapshot, poolName, { ...pool, backends: pool.backends.filter((each) => each.name !== name) });
 }
 
-function named(document: unknown, name: string): unknown {
+/** A document without what the API adds when it shows it. */
+export function readNamed(document: unknown): unknown {
   if (!isRecord(document)) return document;
   const { revision: _revision, status: _status, ...fields } = document;
-  return { name, ...fields };
+  return fields;
+}
+
+function named(document: unknown, name: string): unknown {
+  const fields = readNamed(document);
+  return isRecord(fields) ? { name, ...fields } : fields;
 }
 
 function otherName(draft: { readonly name?: unknown }, name: string): FieldError[] {

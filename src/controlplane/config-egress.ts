@@ -2,6 +2,7 @@
 // The key nat.egress: which private sources leave by which interface with which addresses.
 import { isIPv6 } from 'node:net';
 import { familyOf, parseAddress } from '../model/address.js';
+import { MSS_MAX, MSS_MIN, type MssClamp } from '../model/objects.js';
 import { canonicalPrefixes } from '../model/prefix.js';
 import { type Refuse, type Rule, show, textOf } from './config-rules.js';
 
@@ -10,6 +11,8 @@ export interface EgressConfig {
   readonly from: readonly string[];
   readonly interface: string;
   readonly to: readonly string[];
+  /** As in Service. */
+  readonly mss?: MssClamp;
 }
 
 const WANTED = '{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1] }';
@@ -40,19 +43,24 @@ function readEgress(item: unknown, at: number, refuse: Refuse): EgressConfig | u
     refuse(`got ${show(item)}, wanted ${WANTED}`, [at]);
     return undefined;
   }
-  const { from, interface: name, to, ...others }: Record<string, unknown> = { ...item };
-  for (const other of Object.keys(others)) refuse('unknown key; known: from, interface, to', [at, other], 'key');
+  const { from, interface: name, to, mss, ...others }: Record<string, unknown> = { ...item };
+  for (const other of Object.keys(others)) refuse('unknown key; known: from, interface, to, mss', [at, other], 'key');
   const goodName = textOf(name, /^(?!\.{1,2}$)[^\s/:]{1,15}$/);
   if (goodName === undefined) refuse(`got ${show(name)}, wanted the name of an interface, as eth0`, [at, 'interface']);
   const goodFrom = readPrefixes(from, (why) => refuse(why, [at, 'from']));
   const goodTo = readAddresses(to, (why) => refuse(why, [at, 'to']));
+  const goodMss = mss === undefined || mss === 'auto' || isMss(mss);
+  if (!goodMss) refuse(`got ${show(mss)}, wanted "auto" or ${MSS_MIN} to ${MSS_MAX} bytes`, [at, 'mss']);
   if (goodName === undefined || goodFrom === undefined || goodTo === undefined) return undefined;
   if (goodFrom.some((prefix) => familyOf(prefix) !== familyOf(goodTo[0] ?? ''))) {
     refuse('from and to are of two families', [at, 'from']);
     return undefined;
   }
-  return { from: goodFrom, interface: goodName, to: goodTo };
+  return { from: goodFrom, interface: goodName, to: goodTo, ...(mss !== undefined && { mss: mss as MssClamp }) };
 }
+
+const isMss = (value: unknown): boolean =>
+  Number.isInteger(value) && Number(value) >= MSS_MIN && Number(value) <= MSS_MAX;
 
 function readPrefixes(value: unknown, refuse: (why: string) => void): readonly string[] | undefined {
   if (!Array.isArray(value) || value.length === 0 || value.some((each) => typeof each !== 'string')) {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { isIPv4, isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
+import { apiKeys } from './config-api.js';
 import { egressList } from './config-egress.js';
 import {
-  absolute,
   address,
   endpointList,
   interfaceList,
-  isLoopback,
   number,
   oneOf,
   optionalPath,
@@ -47,16 +46,7 @@ export const configKeys = {
   ),
   'store.passwordFile': optionalPath(),
   'store.snapshot': path('/var/lib/fairlead/etcd-snapshot.json'),
-  'api.socket': scalar(
-    'an absolute path of at most 107 bytes',
-    (value) => (Buffer.byteLength(String(value)) <= 107 ? absolute(value) : undefined), // sun_path, unix(7)
-    () => '/run/fairlead/api.sock',
-  ),
-  'api.listen': scalar<string | null>(
-    'a loopback ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"; another address needs tls, which this version has not',
-    (value) => (isLoopback(value) ? value : undefined),
-    () => null,
-  ),
+  ...apiKeys,
   'flows.perCpu': number('a power of two from 1024 to 4194304', 131_072, (count) => {
     return count >= 1024 && count <= 4_194_304 && (count & (count - 1)) === 0;
   }),

@@ -2,6 +2,7 @@
 // What the value of a key may be: the rules that configurations are made of.
 import { isIPv4 } from 'node:net';
 import type { InterfaceConfig } from '../dataplane/dataplane.js';
+import type { TcChoice } from '../dataplane/tc.js';
 import type { Path } from '../model/yaml.js';
 
 /** Called with what is wrong, and where below the key: the value at that path or the last key of the path. */
@@ -50,20 +51,23 @@ function readInterfaces(value: unknown, refuse: Refuse): readonly InterfaceConfi
       refuse(`got ${show(item)}, wanted { name: eth0, xdp: auto }`, [i]);
       continue;
     }
-    const { name, xdp = 'auto', ...others }: Record<string, unknown> = item;
-    for (const other of Object.keys(others)) refuse('unknown key; known: name, xdp', [i, other], 'key');
+    const { name, xdp = 'auto', tc, ...others }: Record<string, unknown> = item;
+    for (const other of Object.keys(others)) refuse('unknown key; known: name, xdp, tc', [i, other], 'key');
     const goodName = textOf(name, /^(?!\.{1,2}$)[^\s/:]{1,15}$/); // dev_valid_name() of the kernel
     const goodXdp = xdpModes.find((mode) => mode === xdp);
     if (goodName === undefined) refuse(`got ${show(name)}, wanted the name of an interface, as eth0`, [i, 'name']);
     if (goodXdp === undefined) refuse(`got ${show(xdp)}, wanted auto, native or generic`, [i, 'xdp']);
+    const goodTc = tc === undefined ? undefined : tcModes.find((mode) => mode === tc);
+    if (tc !== undefined && goodTc === undefined) refuse(`got ${show(tc)}, wanted auto, tcx or clsact`, [i, 'tc']);
     if (goodName === undefined || goodXdp === undefined) continue;
     if (read.some((other) => other.name === goodName)) refuse(`${show(name)} is in the list already`, [i, 'name']);
-    read.push({ name: goodName, xdp: goodXdp });
+    read.push({ name: goodName, xdp: goodXdp, ...(goodTc && { tc: goodTc }) });
   }
   return read;
 }
 
 const xdpModes: readonly InterfaceConfig['xdp'][] = ['auto', 'native', 'generic'];
+const tcModes: readonly TcChoice[] = ['auto', 'tcx', 'clsact'];
 
 export function yesOrNo(fallback: boolean): Rule<boolean> {
   const accept = (value: unknown): boolean | undefined =>

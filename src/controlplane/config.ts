@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { type ApiConfig, apiConfig, apiProblems } from './config-api.js';
 import { type ConfigSources, readConfig } from './config-file.js';
 import { type ConfigValues, configKeys } from './config-keys.js';
 
@@ -9,7 +10,7 @@ export interface Config {
   readonly node: string;
   readonly interfaces: ConfigValues['interfaces']; // at least one, names unique
   readonly store: StoreConfig;
-  readonly api: { readonly socket: string; readonly listen: string | null }; // listen: 127.0.0.1:7080, [::1]:7080
+  readonly api: ApiConfig;
   readonly flows: { readonly perCpu: number; readonly mode: 'all'; readonly newPerSecond: number };
   readonly tunnel: { readonly source: string | null; readonly source6: string | null; readonly mtu: number };
   readonly nat: {
@@ -69,6 +70,7 @@ const whole = (given: ReadonlyMap<string, unknown>): readonly string[] => [
     ? []
     : ['interfaces: missing; wanted at least one, as in "interfaces: [{ name: eth0 }]"']),
   ...storeProblems(given),
+  ...apiProblems(given),
 ];
 
 /** What does not go together in `store`. */
@@ -112,7 +114,7 @@ function assemble(values: ConfigValues): Config {
         snapshot: values['store.snapshot'],
       },
     },
-    api: { socket: values['api.socket'], listen: values['api.listen'] },
+    api: apiConfig(values),
     flows: {
       perCpu: values['flows.perCpu'],
       mode: values['flows.mode'],

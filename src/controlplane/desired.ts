@@ -2,13 +2,14 @@
 // From what was asked for and what was observed to what the kernel is to hold.
 import { type Backend as BackendEntry, BackendFlag, Family } from '../dataplane/abi.gen.js';
 import { familyOf } from '../model/address.js';
-import type { Backend, PoolHealth, Snapshot, StoredPool } from '../model/objects.js';
+import type { Backend, Pool, PoolHealth, Service, Snapshot, StoredPool } from '../model/objects.js';
 import {
   backendField,
   type KernelRing,
   type KernelService,
   type KernelState,
   keyId,
+  once,
   serviceKey,
   serviceKeyId,
   vipMarker,
@@ -46,14 +47,20 @@ export const onLinkPools = (snapshot: Snapshot): Set<string> =>
 export const isOver = ({ drain }: Backend, now: number): boolean =>
   drain?.deadline !== undefined && Date.parse(drain.deadline) <= now;
 
-/** When the next drain comes to its deadline, Unix ms; infinite when none will. */
+/** When the next drain of the pool comes to its deadline, Unix ms; infinite when none will. */
+function deadlineOf({ backends }: Pool, now: number): number {
+  let next = Number.POSITIVE_INFINITY;
+  for (const { drain } of backends) {
+    const at = drain?.deadline === undefined ? 0 : Date.parse(drain.deadline);
+    if (at > now) next = Math.min(next, at);
+  }
+  return next;
+}
+
+/** The same for all pools. */
 export function nextDeadline(snapshot: Snapshot, now: number): number {
   let next = Number.POSITIVE_INFINITY;
-  for (const { value } of snapshot.pools.values())
-    for (const { drain } of value.backends) {
-      const at = drain?.deadline === undefined ? 0 : Date.parse(drain.deadline);
-      if (at > now) next = Math.min(next, at);
-    }
+  for (const { value } of snapshot.pools.values()) next = Math.min(next, deadlineOf(value, now));
   return next;
 }
 
@@ -71,8 +78,19 @@ export function wantedShares(stored: StoredPool, hops: NextHops, onLink = false)
   return new Map(stored.value.backends.map(({ name }) => [name, parts.get(name) ?? 0]));
 }
 
-/** The ring built last for each pool: the reconciler asks for every ring each time. */
-export type RingCache = Map<string, PoolRing>;
+/** What a pool came to last time, with all that went into it. */
+interface PoolMade {
+  readonly stored: StoredPool;
+  readonly numbers: PoolNumbers;
+  readonly hops: readonly (NextHop | null)[]; // by place in the pool's list
+  readonly onLink: boolean;
+  readonly until: number; // Unix ms: it comes to something else from then on
+  readonly ring: PoolRing | null;
+  readonly entries: ReadonlyMap<number, BackendEntry>;
+}
+
+/** By pool: what did not change is not made anew, and is the very same object. */
+export type PoolCache = Map<string, PoolMade>;
 
 /** VLAN tags as on the wire: type, then tag control information (priority 0). */
 function tagField(hop: NextHop | null): Uint8Array {
@@ -106,38 +124,65 @@ function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null, down:
   };
 }
 
+const keyOf = once((service: Service) => serviceKey(service));
+
+const markerOf = once((service: Service): { readonly id: string; readonly entry: KernelService } => {
+  const key = vipMarker(serviceKey(service));
+  return { id: keyId(key), entry: { key, value: { number: 0, pool: 0, countersStart: 0, flags: 0 } } };
+});
+
+async function makePool(
+  stored: StoredPool,
+  numbers: PoolNumbers,
+  hops: readonly (NextHop | null)[],
+  onLink: boolean,
+  old: PoolMade | undefined,
+): Promise<PoolMade> {
+  const now = Date.now();
+  if (
+    old?.stored === stored &&
+    old.numbers === numbers &&
+    old.onLink === onLink &&
+    now < old.until &&
+    hops.every((hop, at) => hop === old.hops[at])
+  )
+    return old;
+  const { backends } = stored.value;
+  const reachable = hops.map((hop) => isReachable(hop, onLink));
+  const ring = backends.length === 0 ? null : await poolRing(stored, numbers, reachable, now, old?.ring ?? undefined);
+  const entries = new Map<number, BackendEntry>();
+  const { failOpen = false, down = [] } = stored.health ?? {};
+  const isOut = new Set(failOpen ? [] : down.map(({ name }) => name));
+  for (const [at, backend] of backends.entries()) {
+    const number = numbers.members.get(backend.address)?.number;
+    if (number) entries.set(number, entryOf(backend, numbers, hops[at] ?? null, isOut.has(backend.name)));
+  }
+  const until = Math.min(deadlineOf(stored.value, now), ring?.view.nextChange ?? Number.POSITIVE_INFINITY);
+  return { stored, numbers, hops, onLink, until, ring, entries };
+}
+
 /** All that steers packets for this snapshot. `numbering` has a number for each object of it (assignNumbers). */
 export async function desired(
   snapshot: Snapshot,
   numbering: Numbering,
   hops: NextHops,
-  cache: RingCache,
+  cache: PoolCache,
 ): Promise<KernelState> {
   const services = new Map<string, KernelService>();
   const rings = new Map<number, KernelRing>();
   const backends = new Map<number, BackendEntry>();
-  const next: RingCache = new Map();
+  const next: PoolCache = new Map();
   const onLink = onLinkPools(snapshot);
   const pause = slices();
   for (const [name, stored] of snapshot.pools) {
-    const pool = stored.value;
+    await pause();
     const numbers = numbering.pools.get(name);
     if (!numbers) continue;
-    if (pool.backends.length > 0) {
-      const reachable = pool.backends.map((b) => isReachable(hops.get(b.address), onLink.has(name)));
-      const ring = await poolRing(stored, numbers, reachable, Date.now(), cache.get(name));
-      next.set(name, ring);
-      rings.set(numbers.number, ring.kernel);
-    }
-    const { failOpen = false, down = [] } = stored.health ?? {};
-    const isOut = new Set(failOpen ? [] : down.map(({ name: each }) => each));
-    for (const backend of pool.backends) {
-      const number = numbers.members.get(backend.address)?.number;
-      const hop = hops.get(backend.address) ?? null;
-      if (number) backends.set(number, entryOf(backend, numbers, hop, isOut.has(backend.name)));
-      const turn = pause();
-      if (turn) await turn;
-    }
+    const ways = stored.value.backends.map(({ address }) => hops.get(address) ?? null);
+    const made = await makePool(stored, numbers, ways, onLink.has(name), cache.get(name));
+    next.set(name, made);
+    if (made.ring) rings.set(numbers.number, made.ring.kernel);
+    for (const [number, entry] of made.entries) backends.set(number, entry);
   }
   for (const { value: service } of snapshot.services.values()) {
     await pause();
@@ -145,12 +190,11 @@ export async function desired(
     const numbers = numbering.services.get(id);
     const pool = snapshot.pools.has(service.pool) && numbering.pools.get(service.pool);
     if (!numbers || !pool) continue;
-    const key = serviceKey(service);
-    const marker = vipMarker(key);
-    services.set(keyId(marker), { key: marker, value: { number: 0, pool: 0, countersStart: 0, flags: 0 } });
-    services.set(id, { key, value: serviceEntry(service, numbers, pool) });
+    const marker = markerOf(service);
+    services.set(marker.id, marker.entry);
+    services.set(id, { key: keyOf(service), value: serviceEntry(service, numbers, pool) });
   }
   cache.clear();
-  for (const [name, ring] of next) cache.set(name, ring);
+  for (const [name, made] of next) cache.set(name, made);
   return { services, rings, backends };
 }

@@ -63,7 +63,7 @@ export const fragmentsKey = (key: ServiceKey): ServiceKey => ({ ...key, port: 0,
 export const keyId = (key: ServiceKey): string => Buffer.from(ServiceKey.encode(key)).toString('hex');
 
 /** For objects of a snapshot, which never change: the value made once for each. */
-function once<K extends object, V>(make: (object: K) => V): (object: K) => V {
+export function once<K extends object, V>(make: (object: K) => V): (object: K) => V {
   const known = new WeakMap<K, V>();
   return (object) => {
     const value = known.get(object) ?? make(object);

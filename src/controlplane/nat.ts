@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // What services with forwarding 'nat' want of tc_nat's tables: written before they are in the table of services.
 
+import { ServiceFlag } from '../dataplane/abi.gen.js';
 import {
   type NatTables,
   natPorts,
   type PoolShape,
   placePool,
+  readNatService,
   readPool,
   writeNatService,
   writePool,
 } from '../dataplane/nat.js';
-import { MapShape, NatLimit } from '../dataplane/nat-abi.gen.js';
+import { MapShape, NatLimit, type NatService } from '../dataplane/nat-abi.gen.js';
 import { clearNatOutcomes } from '../dataplane/nat-outcomes.js';
+import { native } from '../dataplane/native.js';
 import { familyOf, parseAddress } from '../model/address.js';
 import { FairleadError } from '../model/errors.js';
-import type { Service, Snapshot } from '../model/objects.js';
+import type { MssClamp, Service, Snapshot } from '../model/objects.js';
 import { writePrefix } from '../model/prefix.js';
 import type { EgressConfig } from './config-egress.js';
-import { serviceKeyId } from './kernel-state.js';
+import { type KernelService, serviceKeyId } from './kernel-state.js';
 import type { Numbering } from './numbering.js';
 import type { Step } from './plan.js';
 
@@ -92,6 +95,35 @@ function poolNumber(tables: NatTables, pools: Map<number, PoolShape>, addresses:
   return number;
 }
 
+const mssOf = (mss: MssClamp | undefined): number => (mss === 'auto' ? NatLimit.MSS_AUTO : (mss ?? 0));
+
+const NO_SERVICE: NatService = { address: new Uint8Array(16), pool: 0, mss: 0, poolOther: 0, gone: 0 };
+
+const isService = ({ address }: NatService): boolean => address.some((byte) => byte !== 0);
+
+/**
+ * Ends the connections of services that are not among these, and of backends that are not what their number says any more (`backends`: some have gone).
+ * Before and after the steps that take them away: none is to be another one's when its number is given out again, also when a daemon dies
+ * between, and none keeps its port.
+ */
+export async function forgetNat(
+  tables: NatTables,
+  services: ReadonlyMap<string, KernelService>,
+  backends: boolean,
+): Promise<void> {
+  const known = new Set(
+    [...services.values()].flatMap(({ value }) => (value.flags & ServiceFlag.NAT ? value.number : [])),
+  );
+  const left: number[] = [];
+  for (let number = 1; number < MapShape.nat_services.maxEntries; number++)
+    if (!known.has(number) && isService(readNatService(tables, number))) left.push(number);
+  if (left.length === 0 && !backends) return;
+  await native.synchronize(); // no packet is between its service and its connection
+  for (const number of left) writeNatService(tables, number, { ...readNatService(tables, number), gone: 1 });
+  await tables.forget();
+  for (const number of left) writeNatService(tables, number, NO_SERVICE);
+}
+
 /** Gives every NAT service of the snapshot its entry, and those that `steps` begin anew counts of 0. Throws as poolNumber does. */
 export function writeNat(
   tables: NatTables,
@@ -113,7 +145,8 @@ export function writeNat(
     // A pool for the other family only where a backend is of it.
     const mixed = snapshot.pools.get(service.pool)?.value.backends.some((each) => familyOf(each.address) !== own);
     const poolOther = mixed ? poolOf(own === 4 ? 6 : 4) : 0;
-    writeNatService(tables, number, { address: field(service.address), pool: poolOf(own), poolOther });
+    const value = { address: field(service.address), pool: poolOf(own), mss: mssOf(service.mss), poolOther, gone: 0 };
+    writeNatService(tables, number, value);
   }
   writeEgress(tables, pools, sources.egress);
 }
@@ -121,8 +154,8 @@ export function writeNat(
 /** Prefixes that are translated on their way out, and no others. */
 function writeEgress(tables: NatTables, pools: Map<number, PoolShape>, egress: readonly EgressConfig[]): void {
   const wanted = { nat_egress4: new Map<string, number>(), nat_egress6: new Map<string, number>() };
-  for (const { from, to } of egress) {
-    const pool = poolNumber(tables, pools, to);
+  for (const { from, to, mss } of egress) {
+    const pool = (mssOf(mss) * 2 ** 16 + poolNumber(tables, pools, to)) >>> 0;
     for (const prefix of from) {
       const map = familyOf(prefix) === 6 ? 'nat_egress6' : 'nat_egress4';
       const key = new Uint8Array(MapShape[map].keySize);
@@ -133,7 +166,10 @@ function writeEgress(tables: NatTables, pools: Map<number, PoolShape>, egress: r
   for (const name of ['nat_egress4', 'nat_egress6'] as const) {
     const map = tables.handle[name];
     const there = new Map<string, number>();
-    for (let key = map.nextKey(null); key; key = map.nextKey(key)) there.set(hex(key), map.get(key)?.[0] ?? 0);
+    for (let key = map.nextKey(null); key; key = map.nextKey(key)) {
+      const value = map.get(key) ?? new Uint8Array(4);
+      there.set(hex(key), new DataView(value.buffer, value.byteOffset).getUint32(0, true));
+    }
     for (const [key, pool] of wanted[name])
       if (there.get(key) !== pool) map.set(Buffer.from(key, 'hex'), new Uint8Array(Uint32Array.of(pool).buffer), 0);
     for (const key of there.keys()) if (!wanted[name].has(key)) map.delete(Buffer.from(key, 'hex'));

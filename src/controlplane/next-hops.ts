@@ -23,7 +23,7 @@ export type { NextHop } from './hop.js';
 
 export interface NextHopResolver {
   /** The next hop of each address, null while it is not known. Those asked for last are watched, and looked for. */
-  resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>>;
+  resolve(addresses: readonly string[]): Promise<ReadonlyMap<string, NextHop | null>>;
   /** Called when the answer of the last `resolve` would be another one now. */
   onChange(listener: () => void): void;
   close(): void;
@@ -39,13 +39,21 @@ interface Tended {
   heard: number;
 }
 
+/** The way of an address, and the name of its neighbour. */
+interface Known {
+  readonly way: Way | null;
+  readonly neighbour: string;
+}
+
 const AF_INET = 2;
 const AF_INET6 = 10;
 const RTM_GETROUTE = 26;
+const NO_LINKS: ReadonlyMap<number, Link> = new Map();
 const NO_NEIGHBOUR: Neighbour = { state: 0, mac: new Uint8Array(0) };
 
-/** Everything is asked anew when older; so the reconciler's period, 10 s, is that of a missed event. */
-const FRESH_MS = 9_000;
+/** This often so many ways, those asked for longest ago, are asked for anew, should an event of theirs have been missed. */
+const AGAIN_MS = 9_000;
+const AGAIN_MOST = 1_000;
 /** From an event to what it comes to: what belongs together is one change. */
 const SETTLE_MS = 20;
 /** In a storm of events, asking takes a tenth of the time; but none waits longer than this. */
@@ -59,25 +67,19 @@ const FIRST_ANSWER_MS = 500;
 export function openNextHops(): NextHopResolver {
   const netlink = createRtNetlink();
   const listeners: (() => void)[] = [];
-  let links = new Map<number, Link>();
-  let ways = new Map<string, Way | null>(); // of `wanted`
+  let links: Map<number, Link> | null = null; // null: not asked yet
+  const ways = new Map<string, Known>(); // of `wanted`, the one asked for longest ago first
   let tended = new Map<string, Tended>(); // of `ways`
-  let hops = new Map<string, NextHop | null>();
+  let hops: ReadonlyMap<string, NextHop | null> = new Map();
+  let old = true; // `hops` may be: of links, ways and neighbours before
   let wanted: ReadonlySet<string> = new Set();
-  let dirty = true; // links and ways may have changed, or events were lost
-  let readAt = 0;
+  let dirty = false; // links and all ways may have changed, or events were lost
+  let due = false; // some are to be asked for again
   let calmUntil = 0; // no refresh before
   let settling: NodeJS.Timeout | null = null;
-  let tail: Promise<unknown> = Promise.resolve();
+  let refreshing: Promise<void> = Promise.resolve();
   let answered = false; // once
   let closed = false;
-
-  /** One at a time. */
-  function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = tail.then(work);
-    tail = done.catch(() => undefined);
-    return done;
-  }
 
   async function askLinks(): Promise<Map<number, Link>> {
     const found = new Map<number, Link>();
@@ -140,30 +142,21 @@ export function openNextHops(): NextHopResolver {
     }
   }
 
-  /** Brings links, ways and neighbours up to date: all of them when something may have been missed, else what is new. */
-  async function read(): Promise<void> {
-    const all = dirty || performance.now() - readAt > FRESH_MS;
-    if (all) {
-      dirty = false; // first: what changes while we ask makes it dirty again
-      readAt = performance.now();
-      try {
-        links = await askLinks();
-      } catch (error) {
-        dirty = true;
-        throw error;
-      }
-    }
-    const nextWays = new Map<string, Way | null>();
-    const nextTended = new Map<string, Tended>();
-    for (const address of wanted) {
-      const known = all ? undefined : ways.get(address);
-      const way = known === undefined ? await askWay(address) : known;
-      nextWays.set(address, way);
-      if (!way) continue;
-      const key = neighbourKey(way.interface, way.next);
-      if (nextTended.has(key)) continue;
-      const old = tended.get(key);
-      const one = old ?? {
+  /** Asks for the way of each of these that is still wanted, and for its neighbour, unless that was asked for in this call. */
+  async function ask(addresses: Iterable<string>, again: boolean): Promise<void> {
+    const asked = new Set<string>();
+    for (const address of addresses) {
+      if (!wanted.has(address)) continue;
+      const way = await askWay(address);
+      if (!wanted.has(address)) continue;
+      const key = way ? neighbourKey(way.interface, way.next) : '';
+      ways.delete(address);
+      ways.set(address, { way, neighbour: key });
+      old = true;
+      if (!way || asked.has(key)) continue;
+      asked.add(key);
+      const known = tended.get(key);
+      const one = known ?? {
         interface: way.interface,
         address: way.next,
         neighbour: NO_NEIGHBOUR,
@@ -171,22 +164,39 @@ export function openNextHops(): NextHopResolver {
         heard: 0,
       };
       tended.set(key, one); // events of it count from here on
-      nextTended.set(key, one);
-      if (old && !all) continue;
+      if (known && !again) continue;
       const { heard } = one;
       const neighbour = await askNeighbour(one);
       if (one.heard === heard) one.neighbour = neighbour;
     }
-    ways = nextWays;
-    tended = nextTended;
   }
 
-  function answer(): Map<string, NextHop | null> {
+  /** Lets go of neighbours that no way leads to any more. */
+  function forget(): void {
+    const keys = new Set([...ways.values()].map(({ neighbour }) => neighbour));
+    tended = new Map([...tended].filter(([key]) => keys.has(key)));
+    old = true;
+  }
+
+  /** Watches these, and no others. */
+  function want(addresses: ReadonlySet<string>): void {
+    wanted = addresses;
+    let gone = false;
+    for (const address of ways.keys()) if (!addresses.has(address)) gone = ways.delete(address) || gone;
+    if (gone) forget();
+  }
+
+  /** What stays as it was is the same object as before. */
+  function answer(): ReadonlyMap<string, NextHop | null> {
+    if (!old) return hops;
     const found = new Map<string, NextHop | null>();
-    for (const [address, way] of ways) {
-      const one = way && tended.get(neighbourKey(way.interface, way.next));
-      found.set(address, one ? hopOf(way, links, one.neighbour) : null);
+    for (const [address, { way, neighbour }] of ways) {
+      const one = tended.get(neighbour);
+      const now = one ? hopOf(way, links ?? NO_LINKS, one.neighbour) : null;
+      const before = hops.get(address) ?? null;
+      found.set(address, sameHop(now, before) ? before : now);
     }
+    old = false;
     return found;
   }
 
@@ -195,27 +205,40 @@ export function openNextHops(): NextHopResolver {
     if (closed) return;
     const now = performance.now();
     for (const one of tended.values()) {
-      if (!probeDue(one.probes, one.neighbour, now) || !links.get(one.interface)?.up) continue;
+      if (!probeDue(one.probes, one.neighbour, now) || !links?.get(one.interface)?.up) continue;
       one.probes = { at: now, count: usableMac(one.neighbour) ? 0 : one.probes.count + 1 };
       void probe(one);
     }
   }
 
+  /** Asks for links and all ways when something has changed, for those whose turn it is when some are due; and tells what came of it. */
   async function refresh(): Promise<void> {
     const started = performance.now();
+    const most = dirty ? ways.size : due ? AGAIN_MOST : 0;
+    dirty = false; // first: what changes while we ask makes it dirty again
+    due = false;
     let failed = false;
     try {
-      await read();
+      if (most > 0) {
+        links = await askLinks();
+        await ask([...ways.keys()].slice(0, most), true);
+        forget();
+      }
     } catch {
       failed = true; // the reconciler's own round will say why, if it lasts
+      dirty = true;
     }
     const ended = performance.now();
     calmUntil = ended + (failed ? STORM_MS : Math.min(IDLE_SHARE * (ended - started), STORM_MS));
     if (failed) settle();
-    const now = answer();
-    const moved = [...now].some(([address, hop]) => !sameHop(hop, hops.get(address) ?? null));
-    hops = now;
+    tell();
     tend();
+  }
+
+  function tell(): void {
+    const before = hops;
+    hops = answer();
+    const moved = hops !== before && [...hops].some(([address, hop]) => hop !== (before.get(address) ?? null));
     if (moved && !closed) for (const listener of listeners) listener();
   }
 
@@ -223,7 +246,7 @@ export function openNextHops(): NextHopResolver {
   async function tendFirst(): Promise<void> {
     tend();
     const missing = (): boolean =>
-      [...tended.values()].some(({ neighbour, interface: at }) => !usableMac(neighbour) && links.get(at)?.up);
+      [...tended.values()].some(({ neighbour, interface: at }) => !usableMac(neighbour) && links?.get(at)?.up);
     for (const end = performance.now() + FIRST_ANSWER_MS; missing() && performance.now() < end; ) await pause(5);
   }
 
@@ -231,7 +254,7 @@ export function openNextHops(): NextHopResolver {
     if (closed || settling) return;
     const run = (): void => {
       settling = null;
-      if (!closed) void inTurn(refresh);
+      if (!closed) refreshing = refreshing.then(refresh);
     };
     settling = setTimeout(run, Math.max(SETTLE_MS, calmUntil - performance.now()));
   }
@@ -247,6 +270,7 @@ export function openNextHops(): NextHopResolver {
       const one = tended.get(key);
       if (!one) continue;
       one.heard++;
+      old = true;
       if (movesHop(one.neighbour, neighbour)) settle();
       one.neighbour = neighbour;
       if (usableMac(neighbour)) one.probes = { ...one.probes, count: 0 };
@@ -255,23 +279,29 @@ export function openNextHops(): NextHopResolver {
     if (lost) tend(); // one that was only flushed is back before the change is looked at
   });
   const tending = setInterval(tend, TEND_MS).unref();
+  const again = setInterval(() => {
+    due = true;
+    settle();
+  }, AGAIN_MS).unref();
 
   return {
-    resolve: (addresses) =>
-      inTurn(async () => {
-        wanted = new Set(addresses);
-        await read();
-        if (!answered) await tendFirst();
-        answered = true;
-        hops = answer();
-        tend();
-        return new Map(hops);
-      }),
+    async resolve(addresses) {
+      want(new Set(addresses));
+      const unknown = addresses.filter((address) => !ways.has(address));
+      links ??= await askLinks();
+      await ask(unknown, false); // beside a refresh, which asks for those that were known
+      if (!answered) await tendFirst();
+      answered = true;
+      hops = answer();
+      tend();
+      return hops;
+    },
     onChange: (listener) => void listeners.push(listener),
     close() {
       closed = true;
       watch.close();
       clearInterval(tending);
+      clearInterval(again);
       if (settling) clearTimeout(settling);
       netlink.socket.socket.close();
     },

@@ -11,17 +11,18 @@ export interface MemberNumbers {
   readonly slot: number;
 }
 
+/** Never written to: a pool whose members change gets another. */
 export interface PoolNumbers {
   readonly number: number;
-  readonly members: Map<string, MemberNumbers>; // by address
+  readonly members: ReadonlyMap<string, MemberNumbers>; // by address
 }
 
 export interface ServiceNumbers {
   readonly number: number;
-  pool: number; // the pool its counters are laid out for
-  countersStart: number;
+  readonly pool: number; // the pool its counters are laid out for
+  readonly countersStart: number;
   /** Entries from countersStart on: slot 0 and the pool's slots; a power of two. */
-  counters: number;
+  readonly counters: number;
 }
 
 export interface Numbering {
@@ -47,13 +48,11 @@ export const emptyNumbering = (): Numbering => ({
 });
 
 /** A copy to go on with, while readers have this one. */
-export function copyNumbering({ pools, services, cursor }: Numbering): Numbering {
-  return {
-    pools: new Map([...pools].map(([name, pool]) => [name, { ...pool, members: new Map(pool.members) }])),
-    services: new Map([...services].map(([id, service]) => [id, { ...service }])),
-    cursor: { ...cursor },
-  };
-}
+export const copyNumbering = ({ pools, services, cursor }: Numbering): Numbering => ({
+  pools: new Map(pools),
+  services: new Map(services),
+  cursor: { ...cursor },
+});
 
 /** The next free number after `cursor`, from 1 and below `limit`. */
 function freeNumber(used: ReadonlySet<number>, cursor: number, limit: number, what: string, pointer: string): number {
@@ -77,25 +76,29 @@ function countersFor(members: PoolNumbers['members']): number {
   return size;
 }
 
-/** `numbers` holds every backend number in use, and what is given out here is added to it. */
+/** `entry` with every member of the pool in it. `numbers` holds every backend number in use, and what is given out here is added to it. */
 function numberMembers(
-  numbering: Numbering,
-  numbers: Set<number>,
+  { cursor }: Numbering,
+  numbers: () => Set<number>,
   entry: PoolNumbers,
   pool: Pool,
   limits: Limits,
-): void {
-  const slots = new Set([...entry.members.values()].map((member) => member.slot));
-  for (const { address } of pool.backends) {
-    if (entry.members.has(address)) continue;
-    const number = freeNumber(numbers, numbering.cursor.backend, limits.backends, 'backend', '/backends');
+): PoolNumbers {
+  const added = pool.backends.filter(({ address }) => !entry.members.has(address));
+  if (added.length === 0) return entry;
+  const members = new Map(entry.members);
+  const slots = new Set([...members.values()].map((member) => member.slot));
+  const used = numbers();
+  for (const { address } of added) {
+    const number = freeNumber(used, cursor.backend, limits.backends, 'backend', '/backends');
     let slot = 1;
     while (slots.has(slot)) slot++;
-    numbering.cursor.backend = number;
-    numbers.add(number);
+    cursor.backend = number;
+    used.add(number);
     slots.add(slot);
-    entry.members.set(address, { number, slot });
+    members.set(address, { number, slot });
   }
+  return { ...entry, members };
 }
 
 /**
@@ -105,16 +108,19 @@ function numberMembers(
 export function assignNumbers(numbering: Numbering, snapshot: Snapshot, limits: Limits): void {
   const { pools, services, cursor } = numbering;
   const poolNumbers = new Set([...pools.values()].map((p) => p.number));
-  const numbers = new Set([...pools.values()].flatMap((p) => [...p.members.values()].map((m) => m.number)));
+  let known: Set<number> | null = null;
+  const numbers = (): Set<number> => {
+    known ??= new Set([...pools.values()].flatMap((p) => [...p.members.values()].map((m) => m.number)));
+    return known;
+  };
   for (const [name, { value: pool }] of snapshot.pools) {
     let entry = pools.get(name);
     if (!entry) {
       cursor.pool = freeNumber(poolNumbers, cursor.pool, limits.pools, 'pool', '');
       poolNumbers.add(cursor.pool);
       entry = { number: cursor.pool, members: new Map() };
-      pools.set(name, entry);
     }
-    numberMembers(numbering, numbers, entry, pool, limits);
+    pools.set(name, numberMembers(numbering, numbers, entry, pool, limits));
   }
   const serviceNumbers = new Set([...services.values()].map((s) => s.number));
   // A range that a service leaves here stays taken: packets are counted in it until the kernel has been told.
@@ -140,9 +146,7 @@ export function assignNumbers(numbering: Numbering, snapshot: Snapshot, limits: 
         counters,
       });
     } else if (entry.pool !== pool.number || entry.counters < counters) {
-      entry.countersStart = place(counters, service.name);
-      entry.counters = counters;
-      entry.pool = pool.number;
+      services.set(id, { ...entry, pool: pool.number, countersStart: place(counters, service.name), counters });
     }
   }
 }
@@ -152,8 +156,11 @@ export function releaseNumbers(numbering: Numbering, snapshot: Snapshot): void {
   for (const [name, entry] of numbering.pools) {
     const pool = snapshot.pools.get(name)?.value;
     if (!pool) numbering.pools.delete(name);
-    const addresses = new Set(pool?.backends.map((backend) => backend.address));
-    for (const address of entry.members.keys()) if (!addresses.has(address)) entry.members.delete(address);
+    else if (entry.members.size > pool.backends.length) {
+      const addresses = new Set(pool.backends.map((backend) => backend.address));
+      const members = new Map([...entry.members].filter(([address]) => addresses.has(address)));
+      numbering.pools.set(name, { ...entry, members });
+    }
   }
   const ids = new Set([...snapshot.services.values()].map(({ value }) => serviceKeyId(value)));
   for (const id of numbering.services.keys()) if (!ids.has(id)) numbering.services.delete(id);
@@ -165,9 +172,9 @@ export function releaseNumbers(numbering: Numbering, snapshot: Snapshot): void {
  * names that no object can have: its numbers are taken until the kernel has let go of it (releaseNumbers).
  */
 export function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Numbering {
-  const pools = new Map<number, PoolNumbers>();
-  const poolOf = (number: number): PoolNumbers => {
-    const known = pools.get(number) ?? { number, members: new Map() };
+  const pools = new Map<number, PoolNumbers & { readonly members: Map<string, MemberNumbers> }>();
+  const poolOf = (number: number) => {
+    const known = pools.get(number) ?? { number, members: new Map<string, MemberNumbers>() };
     pools.set(number, known);
     return known;
   };

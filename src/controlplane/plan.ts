@@ -30,23 +30,24 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
   return a.length === b.length;
 }
-const sameEntry = (a: Backend, b: Backend): boolean =>
-  a.flags === b.flags &&
-  a.slot === b.slot &&
-  a.pool === b.pool &&
-  a.interface === b.interface &&
-  a.mtu === b.mtu &&
-  a.port === b.port &&
-  a.tagCount === b.tagCount &&
-  sameBytes(a.tag, b.tag) &&
-  sameBytes(a.address, b.address) &&
-  sameBytes(a.nextHopMac, b.nextHopMac) &&
-  sameBytes(a.sourceMac, b.sourceMac);
-const sameService = (a: Service, b: Service): boolean =>
+export const sameEntry = (a: Backend, b: Backend): boolean =>
+  a === b ||
+  (a.flags === b.flags &&
+    a.slot === b.slot &&
+    a.pool === b.pool &&
+    a.interface === b.interface &&
+    a.mtu === b.mtu &&
+    a.port === b.port &&
+    a.tagCount === b.tagCount &&
+    sameBytes(a.tag, b.tag) &&
+    sameBytes(a.address, b.address) &&
+    sameBytes(a.nextHopMac, b.nextHopMac) &&
+    sameBytes(a.sourceMac, b.sourceMac));
+export const sameService = (a: Service, b: Service): boolean =>
   a.number === b.number && a.pool === b.pool && a.countersStart === b.countersStart && a.flags === b.flags;
-const bytesOf = (rows: Uint16Array): Uint8Array => new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
-const sameRing = (a: KernelRing, b: KernelRing): boolean =>
-  a.generation === b.generation && Buffer.compare(bytesOf(a.rows), bytesOf(b.rows)) === 0;
+export const bytesOf = (rows: Uint16Array): Uint8Array => new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength);
+export const sameRing = (a: KernelRing, b: KernelRing): boolean =>
+  a === b || (a.generation === b.generation && Buffer.compare(bytesOf(a.rows), bytesOf(b.rows)) === 0);
 
 /** Slot 0 and those of the members each pool has. */
 function slotsByPool(kernel: KernelState): Map<number, number[]> {

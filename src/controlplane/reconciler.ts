@@ -5,10 +5,10 @@ import { writeVipFilter } from '../dataplane/services.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
-import { desired, type NextHops, nextDeadline, type RingCache } from './desired.js';
+import { desired, type NextHops, nextDeadline, type PoolCache } from './desired.js';
 import type { StoreView } from './health/view.js';
-import { readKernel } from './kernel-state.js';
-import { type NatSources, writeNat } from './nat.js';
+import { type KernelState, readKernel } from './kernel-state.js';
+import { forgetNat, type NatSources, writeNat } from './nat.js';
 import type { NextHopResolver } from './next-hops.js';
 import {
   adoptNumbering,
@@ -23,6 +23,7 @@ import { plan } from './plan.js';
 import type { PoolRing } from './pool-ring.js';
 import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
+import { holdsAll, holdsSteps } from './verify.js';
 
 /** What the reconciler knows after its last round. */
 export interface Applied {
@@ -45,6 +46,8 @@ export interface Reconciler {
   state(): Applied;
   /** Resolves when the kernel holds `revision` or a later one; rejects 'unavailable' after `timeoutMs`, or with the error of the round that tried. */
   applied(revision: number, timeoutMs: number): Promise<void>;
+  /** Compares all that the kernel holds with what it is to hold, as every 10 seconds; resolves when what differed is put right. */
+  verify(): Promise<void>;
   /** Called after every round. */
   onRound(listener: () => void): void;
   close(): Promise<void>;
@@ -69,6 +72,7 @@ export const limitsOf = (maps: Maps): Limits => ({
 /**
  * `setFeatures` gives the packet path's programs what services want (Dataplane); `sources` are the node's for NAT.
  * Keeps the kernel equal to the store and to what is observed: on each change of either, and every 10 seconds. The same code at start and later; a round that finds no difference writes nothing.
+ * A round compares with what the kernel is known to hold. That this is so is looked at every 10 seconds, beside the rounds and in small pieces (verify).
  */
 export function startReconciler(
   maps: Maps,
@@ -79,7 +83,7 @@ export function startReconciler(
 ): Reconciler {
   const settings = openSettings(maps);
   const limits = limitsOf(maps);
-  const rings: RingCache = new Map();
+  const pools: PoolCache = new Map();
   const listeners = new Set<() => void>();
   let state: Applied = {
     revision: -1,
@@ -91,11 +95,14 @@ export function startReconciler(
     changes: 0,
     lastChangeMs: 0,
   };
+  /** What the kernel holds, read back from it; null while that is not known. */
+  let held: KernelState | null = null;
   /** Every number the kernel may hold: those of `state`, and those of a round that broke off. Null: not read yet. */
   let numbering: Numbering | null = null;
   let tried = -1; // the revision `state.error` is about
   let closed = false;
-  let timer: NodeJS.Timeout | null = null;
+  let drainEnd: NodeJS.Timeout | null = null;
+  let verifying: Promise<void> | null = null;
   let running: Promise<void> | null = null;
   let again = false;
 
@@ -125,18 +132,28 @@ export function startReconciler(
     await pause();
     assignNumbers(given, snapshot, limits);
     await pause();
-    const want = await desired(snapshot, given, hops, rings);
+    const want = await desired(snapshot, given, hops, pools);
     const fresh = freshCounters(given);
-    const have = await readKernel(maps);
+    const have = held ?? (await readKernel(maps));
     await pause();
     const steps = plan(have, want, (service) => fresh.get(service) ?? 0);
     await pause();
     const places = await placeRings(maps, steps);
     numbering = given; // from here on the kernel may hold them
+    held = null;
     const { changed: prepared, clean } = await settings.write(snapshot, given, hops);
     const nat = await setFeatures(featuresOf(snapshot));
-    if (nat) writeNat(nat, snapshot, given, sources, steps);
+    if (nat) {
+      await forgetNat(nat, have.services, false);
+      writeNat(nat, snapshot, given, sources, steps);
+    }
     await apply(maps, steps, places);
+    if (nat)
+      await forgetNat(
+        nat,
+        want.services,
+        steps.some((step) => step.do === 'clear-backend'),
+      );
     const cleaned = await clean();
     const healed = writeVipFilter(
       maps,
@@ -144,14 +161,16 @@ export function startReconciler(
     );
     releaseNumbers(given, snapshot);
     // At once: services may be counted elsewhere now.
-    state = { ...state, snapshot, numbering: given, hops, rings: new Map(rings) };
+    const rings = new Map([...pools].flatMap(([name, { ring }]) => (ring ? [[name, ring] as const] : [])));
+    state = { ...state, snapshot, numbering: given, hops, rings };
     const changed = steps.length > 0 || healed || prepared || cleaned;
-    if (changed && plan(await readKernel(maps), want, () => 0).length > 0) {
+    if (!holdsSteps(maps, want, steps)) {
       throw new FairleadError(
         'native',
         `apply revision ${snapshot.revision}: the kernel does not hold what was written`,
       );
     }
+    held = want;
     state = {
       ...state,
       revision: snapshot.revision,
@@ -176,23 +195,44 @@ export function startReconciler(
     running = null;
     if (closed) return;
     const now = Date.now();
-    timer = setTimeout(trigger, Math.min(PERIOD_MS, nextDeadline(store.read(), now) - now + 1));
+    const wait = nextDeadline(store.read(), now) - now + 1;
+    if (wait <= PERIOD_MS) drainEnd = setTimeout(trigger, wait);
   }
 
   function trigger(): void {
     if (closed) return;
-    if (timer) clearTimeout(timer);
-    timer = null;
+    if (drainEnd) clearTimeout(drainEnd);
+    drainEnd = null;
     if (running) again = true;
     else running = loop();
   }
 
+  async function settled(): Promise<KernelState | null> {
+    while (running) await running;
+    return closed ? null : held;
+  }
+
+  /** Looks for what was changed behind our back, and has a round in any case: where something was, it begins with what is there. */
+  async function verify(): Promise<void> {
+    if (!(await holdsAll(maps, settled))) held = null;
+    verifying = null;
+    trigger();
+    await running;
+  }
+
+  const period = (): Promise<void> => {
+    verifying ??= verify();
+    return verifying;
+  };
+
   const unwatch = store.watch(trigger);
   resolver.onChange(trigger);
   trigger();
+  const periodic = setInterval(() => void period(), PERIOD_MS);
 
   return {
     state: () => state,
+    verify: period,
     onRound: (listener) => void listeners.add(listener),
     applied: (revision, timeoutMs) =>
       new Promise((resolve, reject) => {
@@ -219,8 +259,10 @@ export function startReconciler(
     async close() {
       closed = true;
       unwatch();
-      if (timer) clearTimeout(timer);
+      clearInterval(periodic);
+      if (drainEnd) clearTimeout(drainEnd);
       await running;
+      await verifying;
     },
   };
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FairleadError } from '../model/errors.js';
+import type { EventLog } from '../model/events.js';
 import type { EtcdConfig, StoreConfig } from './config.js';
 import { readAccess } from './etcd/access.js';
 import { loadSnapshot } from './etcd/snapshot-file.js';
@@ -20,8 +21,9 @@ export async function openShared(
   { type, path, follow, etcd }: StoreConfig,
   node: string,
   log: StoreLog,
+  events: EventLog,
 ): Promise<Shared> {
-  if (type === 'etcd') return openEtcd(etcd, node, log, () => refuseForgotten(path));
+  if (type === 'etcd') return openEtcd(etcd, node, log, events, () => refuseForgotten(path));
   const store = follow ? await openFollowStore(path, (line) => log.warn({}, line)) : await openFileStore(path);
   const presence = openMemoryPresence();
   return { store, presence, close: () => presence.close().then(() => store.close()) };
@@ -42,6 +44,7 @@ async function openEtcd(
   config: EtcdConfig,
   node: string,
   log: StoreLog,
+  events: EventLog,
   mayBegin: () => Promise<void>,
 ): Promise<Shared> {
   const access = await readAccess(config);
@@ -54,7 +57,7 @@ async function openEtcd(
   const client = openEtcdClient(access);
   try {
     const { prefix, snapshot, endpoints } = config;
-    const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, mayBegin });
+    const store = await openEtcdStore({ client, prefix, snapshot, endpoints: endpoints.length, log, events, mayBegin });
     const presence = openEtcdPresence({ client, prefix, node, log });
     return {
       store,

@@ -3,10 +3,9 @@
 import { rmSync } from 'node:fs';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { InterfaceConfig, XdpMode } from './dataplane.js';
-import { type NativeFailure, type NativeLink, type NativeProgram, native } from './native.js';
+import { dropNext, forget, type Holder, keepNext, noteWork, pinNext, pinProgram, programOn } from './held.js';
+import { type NativeFailure, type NativeLink, type NativeObject, type NativeProgram, native } from './native.js';
 import type { PinnedLink } from './pins.js';
-
-const DEVICE_MAP = 14; // BPF_MAP_TYPE_DEVMAP
 
 /** Whether a failure is the addon's, and so of the kernel. */
 export const isNative = (error: unknown): error is Error & NativeFailure => error instanceof Error && 'errno' in error;
@@ -26,12 +25,14 @@ export function adoptLink(
   if (link.interfaceIndex !== 0) link.detach();
   link.close();
   rmSync(pinned.pin);
+  forget(pinned.pin);
   return { link: null, left: sameInterface ? pinned : null };
 }
 
-/** Puts a mode back that was taken off for one that could not be had, and throws why. */
+/** Puts a mode back that was taken off for one that could not be had, and throws why. `object`: the program's, where what it does is noted. */
 export async function restore(
   program: NativeProgram,
+  object: NativeObject | null,
   name: string,
   left: PinnedLink | null,
   error: unknown,
@@ -39,6 +40,8 @@ export async function restore(
   if (left) {
     const link = await native.attachXdp(program, name, null, left.mode);
     link.pin(left.pin);
+    pinProgram(program, left.pin);
+    if (object) noteWork(link, left.pin, program, object);
     link.close();
   }
   throw error;
@@ -70,59 +73,46 @@ export async function attach(
   }
 }
 
-/** What a program does: its code, its constants, and the maps it works on. Its device map is its own, and filled for it. */
-function work(program: NativeProgram): string {
-  const maps = program.maps();
-  const lines = maps.map((map) => {
-    if (map.info.name.endsWith('.rodata')) return Buffer.from(map.get(new Uint8Array(4)) ?? []).toString('hex');
-    return map.info.type === DEVICE_MAP ? 'devices' : `${map.info.id}`;
-  });
-  for (const map of maps) map.close();
-  return [program.name, program.tag, ...lines.sort()].join(' ');
-}
-
-/** Whether the link's program does what `program` would, on the same maps: then it need not be replaced. */
-export function isSame(link: NativeLink, program: NativeProgram): boolean {
-  const old = link.program();
-  try {
-    return work(old) === work(program);
-  } finally {
-    old.close();
-  }
-}
-
 /** Programs that take the places of others, all of them or none. */
 export interface Swaps {
   /**
-   * Puts the program where another of its name is, unless somebody was faster: then, and when the kernel refuses, the places taken before get
+   * Puts the program where another of its name is, on the link pinned at `pin`, unless somebody was faster: then, and when the kernel refuses, the places taken before get
    * their old programs back, and it rejects.
    */
-  swap(link: NativeLink, program: NativeProgram, name: string): Promise<void>;
+  swap(link: Holder, pin: string, program: NativeProgram, name: string): Promise<void>;
   done(): void;
 }
 
 /** None yet. `done` ends them when all went well. */
 export function openSwaps(): Swaps {
-  const swapped: { readonly pin: NativeLink; readonly old: NativeProgram; readonly now: NativeProgram }[] = [];
-  const done = (): void => {
+  const swapped: { link: Holder; pin: string; old: NativeProgram; now: NativeProgram }[] = [];
+  const close = (): void => {
     for (const { old } of swapped.splice(0)) old.close();
   };
   return {
-    done,
-    async swap(link, program, name) {
-      const old = link.program();
+    done() {
+      for (const { pin } of swapped) keepNext(pin);
+      close();
+    },
+    async swap(link, pin, program, name) {
+      const old = programOn(link, pin);
       try {
         if (old.name !== program.name)
           throw new FairleadError(
             'conflict',
             `swap the program of "${name}": "${old.name}" is there, which is not ours`,
           );
+        pinNext(program, pin);
         await link.update(program, old);
-        swapped.push({ pin: link, old, now: program });
+        swapped.push({ link, pin, old, now: program });
       } catch (error) {
         old.close();
-        for (const each of swapped.reverse()) await each.pin.update(each.old, each.now);
-        done();
+        dropNext(pin);
+        for (const each of swapped.reverse()) {
+          await each.link.update(each.old, each.now);
+          dropNext(each.pin);
+        }
+        close();
         throw error;
       }
     },

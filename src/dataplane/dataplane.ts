@@ -4,7 +4,8 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { MapShape, Reason, ServiceFlag } from './abi.gen.js';
-import { adoptLink, attach, isSame, openSwaps, restore, slowWarning } from './attach.js';
+import { adoptLink, attach, openSwaps, restore, slowWarning } from './attach.js';
+import { isSame, noteWork, pinProgram } from './held.js';
 import { type MapName, type Maps, mapsOf, openMaps } from './maps.js';
 import { hasNat, type NatConfig, type NatTables, natRoots, openNat } from './nat.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
@@ -13,6 +14,7 @@ import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinR
 import { openProbes, type Probes } from './probes.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
+import { dropFilters, type TcChoice } from './tc.js';
 
 export type XdpMode = 'native' | 'generic';
 
@@ -20,6 +22,8 @@ export type XdpMode = 'native' | 'generic';
 export interface InterfaceConfig {
   readonly name: string;
   readonly xdp: XdpMode | 'auto';
+  /** How programs beside XDP are attached. Default: auto. */
+  readonly tc?: TcChoice;
 }
 
 export interface DataplaneConfig extends ProgramConfig {
@@ -119,7 +123,9 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
           return programOf(objects, at);
         };
         const attached = attach(program, wanted, warnings, again);
-        const [made, mode] = await attached.catch((error: unknown) => restore(program, wanted.name, left, error));
+        const [made, mode] = await attached.catch((error: unknown) =>
+          restore(program, objectAt(objects, at), wanted.name, left, error),
+        );
         links.push({ link: made, mode, adopted: false });
       }
     }
@@ -134,10 +140,14 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       const slot = slots[at] ?? 0;
       const program = programOf(objects, at);
       if (mode === 'native') allowSplit(objectAt(objects, at), link.interfaceIndex);
-      const start = !old ? 'attached' : isSame(link, program) ? 'kept' : 'replaced';
-      if (start === 'replaced') await swaps.swap(link, program, name);
       const pin = join(directory, linkPin(slot, mode, name));
+      const known = pinned.get(name)?.pin ?? pin; // of an older version's, elsewhere
+      const object = objectAt(objects, at);
+      const start = !old ? 'attached' : known === pin && isSame(link, pin, program, object) ? 'kept' : 'replaced';
+      if (start === 'replaced') await swaps.swap(link, known, program, name);
       if (!existsSync(pin)) link.pin(pin);
+      if (known !== pin || !old) pinProgram(program, pin);
+      if (start !== 'kept') noteWork(link, pin, program, object);
       interfaces.push({ name, slot, mode, program: program.name, tag: program.tag, start });
     }
     swaps.done();
@@ -151,7 +161,7 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       warnings,
       setFeatures: async (features) => {
         const wanted = (features & ServiceFlag.NAT) !== 0 || config.nat.egress.length > 0;
-        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open);
+        if (nat === null && (wanted || hasNat(config.bpffs))) nat = await openNat(config.nat, config, open, warnings);
         await swapFeatures(features);
         return nat;
       },
@@ -192,16 +202,18 @@ function featureSwaps(
       return handle;
     };
     try {
-      const ready: { link: NativeLink; program: NativeProgram; name: string }[] = [];
+      const ready: { link: NativeLink; pin: string; program: NativeProgram; object: NativeObject; name: string }[] = [];
       for (const { name, slot, mode } of interfaces) {
-        const link = keep(native.openLink(join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name))));
+        const pin = join(pinRoot(config.bpffs), 'links', linkPin(slot, mode, name));
+        const link = keep(native.openLink(pin));
         if (link.interfaceIndex === 0) continue; // it is gone, and what comes in by the others must not suffer
         const object = keep(await loadXdpLb(wider, slot, handle, mode));
         if (mode === 'native') allowSplit(object, link.interfaceIndex);
-        ready.push({ link, program: keep(object.program('xdp_lb')), name });
+        ready.push({ link, pin, program: keep(object.program('xdp_lb')), object, name });
       }
-      for (const { link, program, name } of ready) await swaps.swap(link, program, name);
+      for (const { link, pin, program, name } of ready) await swaps.swap(link, pin, program, name);
       swaps.done();
+      for (const { link, pin, program, object } of ready) noteWork(link, pin, program, object);
       loaded = wider.features;
     } finally {
       for (const handle of opened) handle.close();
@@ -231,6 +243,7 @@ export function detachAll(bpffs: string): string[] {
         link.close();
         removed.push(`program taken off: ${pin.replace(/^\d+-(native|generic)-/, '').replaceAll(':', '.')}`);
       }
+      removed.push(...dropFilters(part).map((name) => `program taken off: ${name}`));
       removed.push(`tables dropped: ${readdirSync(join(part, 'maps')).join(', ')}`);
     }
   }

@@ -121,6 +121,15 @@ function readFlow(maps: Maps, table: Table, record: number, now: number): FlowRe
   };
 }
 
+/** Where a flow stands in an order: its value, and of equals its place, which it keeps as long as it is there. */
+export interface FlowPlace {
+  readonly value: number;
+  readonly place: number;
+}
+
+const isBehind = (value: number, place: number, after: FlowPlace | null): boolean =>
+  after === null || value < after.value || (value === after.value && place > after.place);
+
 /**
  * The `limit` first flows by `order` (most bytes, most packets, oldest), each flow once. A million records take tens of
  * milliseconds, in slices of 3. `nat`: its tables, when it is in use.
@@ -132,22 +141,43 @@ export async function topFlows(
   limit: number,
   nat: NatTables | null = null,
 ): Promise<FlowRecord[]> {
+  return (await flowsAfter(maps, filter, order, limit, nat, null)).flows;
+}
+
+/** The same of what stands behind `after`, and where the last of them stands; `last` null: there are no more. */
+export async function flowsAfter(
+  maps: Maps,
+  filter: FlowFilter,
+  order: FlowOrder,
+  limit: number,
+  nat: NatTables | null,
+  after: FlowPlace | null,
+): Promise<{ readonly flows: FlowRecord[]; readonly last: FlowPlace | null }> {
   const table = tableOf(maps);
   const top = new TopK(limit);
   const client = filter.client ? new Uint32Array(filter.client.slice().buffer) : null;
   const scan: Scan = { table, filter, client, now: maps.seenNow() };
+  let offered = 0;
+  const offer = (value: number, item: number): void => {
+    if (!isBehind(value, item, after)) return;
+    offered++;
+    top.offer(value, item);
+  };
   await walkFlows(table, (place) => {
-    if (matches(scan, place)) top.offer(flowValue(table, place, order), place.record);
+    if (matches(scan, place)) offer(flowValue(table, place, order), place.record);
   });
   // Behind the records of the table.
   const first = table.buckets * FlowLimit.WAYS * table.cpus;
-  if (nat) await offerNat(nat, filter, order, (value, id) => top.offer(value, first + id));
+  if (nat) await offerNat(nat, filter, order, (value, id) => offer(value, first + id));
   const now = maps.seenNow();
-  return top
-    .sorted()
+  const items = top.sorted();
+  const end = items.at(-1);
+  const last = end === undefined || offered <= limit ? null : { value: top.valueOf(end) ?? 0, place: end };
+  const flows = items
     .map((item) => (nat && item >= first ? readNat(nat, item - first) : readFlow(maps, table, item, now)))
     .filter((flow) => flow !== null)
     .filter((flow) => stillMatches(flow, filter));
+  return { flows, last };
 }
 
 /** Records in the flow table, and the live flows (not closing or closed, a packet in the last `idleMs`), of NAT too, by backend and by service number. */

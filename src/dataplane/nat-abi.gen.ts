@@ -3,13 +3,15 @@
 import { be16, be32, bytes, struct, u8, u16, u32, u64 } from './codec.js';
 
 export const NatAbi = {
-  VERSION: 1,
+  VERSION: 2,
 } as const;
 
 export const NatLimit = {
-  SLOTS: 8,
+  SLOTS: 16,
+  AWAY: 15,
   POOLS: 256,
   POOL_SIZE: 16,
+  MSS_AUTO: 65535,
 } as const;
 
 export const NatState = {
@@ -41,12 +43,16 @@ export const NatOutcome = {
 export interface NatService {
   address: Uint8Array;
   pool: number;
+  mss: number;
   poolOther: number;
+  gone: number;
 }
 export const NatService = struct<NatService>(24, {
   address: bytes(0, 16),
-  pool: u32(16),
-  poolOther: u32(20),
+  pool: u16(16),
+  mss: u16(18),
+  poolOther: u16(20),
+  gone: u16(22),
 });
 
 export interface NatPool {
@@ -93,6 +99,9 @@ export interface NatConnection {
   vipPort: number;
   backendPort: number;
   sourcePort: number;
+  client4: number;
+  backend4: number;
+  source4: number;
   service: number;
   backend: number;
   protocol: number;
@@ -100,45 +109,59 @@ export interface NatConnection {
   backendFamily: number;
   state: number;
   seen: number;
+  bytes: Uint8Array;
+  packets: Uint8Array;
+  router: number;
+  id: number;
+}
+export const NatConnection = struct<NatConnection>(64, {
+  clientPort: be16(0),
+  vipPort: be16(2),
+  backendPort: be16(4),
+  sourcePort: be16(6),
+  client4: be32(8),
+  backend4: be32(12),
+  source4: be32(16),
+  service: u16(20),
+  backend: u16(22),
+  protocol: u8(24),
+  clientFamily: u8(25),
+  backendFamily: u8(26),
+  state: u8(27),
+  seen: u32(28),
+  bytes: bytes(32, 16),
+  packets: bytes(48, 8),
+  router: u32(56),
+  id: u32(60),
+});
+
+export interface NatDetail {
   interface: number;
   routerMac: Uint8Array;
   ownMac: Uint8Array;
-  pool: number;
-  fins: number;
-  bytes: Uint8Array;
-  packets: Uint8Array;
   client: Uint8Array;
   backendAddress: Uint8Array;
   source: Uint8Array;
   begun: number;
   handshakeUs: Uint8Array;
   packetsHigh: Uint8Array;
+  pool: number;
+  poolAddress: number;
+  fins: number;
 }
-export const NatConnection = struct<NatConnection>(128, {
-  clientPort: be16(0),
-  vipPort: be16(2),
-  backendPort: be16(4),
-  sourcePort: be16(6),
-  service: u16(8),
-  backend: u16(10),
-  protocol: u8(12),
-  clientFamily: u8(13),
-  backendFamily: u8(14),
-  state: u8(15),
-  seen: u32(16),
-  interface: u32(20),
-  routerMac: bytes(24, 6),
-  ownMac: bytes(30, 6),
-  pool: u16(36),
-  fins: u8(38),
-  bytes: bytes(40, 16),
-  packets: bytes(56, 8),
-  client: bytes(64, 16),
-  backendAddress: bytes(80, 16),
-  source: bytes(96, 16),
-  begun: u32(112),
-  handshakeUs: bytes(116, 8),
-  packetsHigh: bytes(124, 4),
+export const NatDetail = struct<NatDetail>(88, {
+  interface: u32(0),
+  routerMac: bytes(4, 6),
+  ownMac: bytes(10, 6),
+  client: bytes(16, 16),
+  backendAddress: bytes(32, 16),
+  source: bytes(48, 16),
+  begun: u32(64),
+  handshakeUs: bytes(68, 8),
+  packetsHigh: bytes(76, 4),
+  pool: u16(80),
+  poolAddress: u8(82),
+  fins: u8(83),
 });
 
 export interface NatCounts {
@@ -188,7 +211,8 @@ export const MapShape = {
   nat_services: { type: 2, keySize: 4, valueSize: 24, maxEntries: 4096, flags: 1024 },
   nat_pools: { type: 2, keySize: 4, valueSize: 280, maxEntries: 256, flags: 1024 },
   nat_index: { type: 2, keySize: 4, valueSize: 64, maxEntries: 1, flags: 1024 },
-  nat_connections: { type: 2, keySize: 4, valueSize: 128, maxEntries: 1, flags: 1024 },
+  nat_connections: { type: 2, keySize: 4, valueSize: 64, maxEntries: 1, flags: 1024 },
+  nat_details: { type: 2, keySize: 4, valueSize: 88, maxEntries: 1, flags: 1024 },
   nat_ring: { type: 2, keySize: 4, valueSize: 4, maxEntries: 1, flags: 1024 },
   nat_timeouts: { type: 2, keySize: 4, valueSize: 4, maxEntries: 12, flags: 1024 },
   nat_counts: { type: 2, keySize: 4, valueSize: 16, maxEntries: 1, flags: 1024 },
@@ -201,7 +225,6 @@ export const MapShape = {
 
 /** The switches in .rodata, set before load. */
 export const Config = {
-  natBucketMask: { name: 'nat_bucket_mask', ...u32(0) },
   natRoom: { name: 'nat_room', ...u32(0) },
   natPrefix: { name: 'nat_prefix', ...bytes(0, 12) },
 } as const;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // tc_nat beside xdp_lb: its tables, its links, and the sweep that runs in the kernel.
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
-import { isSame, openSwaps } from './attach.js';
+import { openSwaps } from './attach.js';
 import type { InterfaceConfig } from './dataplane.js';
 import type { Maps } from './maps.js';
 import { Config, MapShape, NatAbi, NatLimit, NatPool, NatService, NatState } from './nat-abi.gen.js';
-import { type NativeLink, type NativeMap, type NativeObject, native } from './native.js';
+import { type NativeMap, type NativeObject, native } from './native.js';
 import { pinOver, pinRoot } from './pins.js';
 import { objectPath, type ProgramConfig, setConstants } from './program.js';
+import { placeProgram, type TcMode } from './tc.js';
 
 /** Seconds without a packet after which a connection ends, by its state. */
 export interface NatTimeouts {
@@ -37,6 +38,7 @@ export type NatMapName = keyof typeof MapShape;
 export interface NatProgram {
   readonly interface: string;
   readonly program: string;
+  readonly mode: TcMode;
   readonly tag: string;
 }
 
@@ -44,6 +46,7 @@ export interface NatProgram {
 export interface NatTables {
   readonly handle: Readonly<Record<NatMapName, NativeMap>>;
   readonly connections: Uint8Array; // struct nat_connection, one after the other
+  readonly details: Uint8Array; // struct nat_detail, as connections
   readonly services: Uint8Array; // struct nat_service by number
   readonly pools: Uint8Array; // struct nat_pool by number
   readonly ring: Uint32Array;
@@ -52,6 +55,11 @@ export interface NatTables {
   /** Connections there is room for. */
   readonly room: number;
   readonly programs: readonly NatProgram[];
+  /**
+   * Ends, at once, the connections whose service is `gone` or whose backend number is another one's. To be called when no packet can begin such
+   * a connection any more.
+   */
+  forget(): Promise<void>;
   /** The time now as `seen` and `begun` of a connection have it: ticks, low half. */
   now(): number;
   close(): void;
@@ -60,9 +68,10 @@ export interface NatTables {
 /** Entries of nat_ring: ids of all connections, and the ports of this many addresses. */
 const RING_ADDRESSES = 16;
 const PORTS = 65536;
+const BUSY = 0xffffffff; // NAT_NONE
 const NO_PACKET = new Uint8Array(64);
-/** A bucket of eight for four connections: two slots each, half of them free. */
-const bucketsFor = (connections: number): number => connections / 2;
+/** As NAT_FIRST and NAT_OTHERS of nat_table.h. */
+const bucketsFor = (connections: number): number => connections / 16 + connections / 8;
 
 const natRoot = (bpffs: string): string => join(pinRoot(bpffs), `nat-v${NatAbi.VERSION}`);
 
@@ -86,6 +95,7 @@ function entriesFor(connections: number): Record<NatMapName, number> {
     ...(entries as Record<NatMapName, number>),
     nat_index: bucketsFor(connections),
     nat_connections: connections,
+    nat_details: connections,
     nat_ring: connections + RING_ADDRESSES * PORTS,
   };
 }
@@ -100,23 +110,18 @@ function adopt(root: string): Partial<Record<NatMapName, NativeMap>> {
   return found;
 }
 
-/** Loads tc_nat with the packet path's tables, and with `reuse` for its own, for these interfaces. Rejects with the addon's error. */
+/** Loads tc_nat with the packet path's tables, and with `reuse` for its own. Rejects with the addon's error. */
 export async function loadNat(
   config: NatConfig,
   program: ProgramConfig,
   maps: Maps,
   reuse: Partial<Record<NatMapName, NativeMap>>,
-  interfaces: readonly string[] = [],
 ): Promise<{ readonly object: NativeObject; readonly tables: NatTables }> {
   const room = reuse.nat_connections?.info.maxEntries ?? config.connections;
   const object = native.openObject(objectPath('tc_nat'));
   try {
     setConstants(object, program, 0);
-    for (const [variable, value] of [
-      [Config.natBucketMask, bucketsFor(room) - 1],
-      [Config.natRoom, room],
-    ] as const)
-      object.setVariable(variable.name, new Uint8Array(Uint32Array.of(value).buffer));
+    object.setVariable(Config.natRoom.name, new Uint8Array(Uint32Array.of(room).buffer));
     object.setVariable(Config.natPrefix.name, config.prefix);
     for (const [name, map] of Object.entries(maps.handle)) {
       if (!object.maps.includes(name)) continue;
@@ -129,7 +134,7 @@ export async function loadNat(
       if (known) object.reuseMap(name, known);
     }
     await object.load();
-    const tables = openTables(object, room, interfaces, config.egress);
+    const tables = openTables(object, room);
     if (!reuse.nat_pools) writePool(tables, 0, { start: 0, size: room, address: [] });
     writeTimeouts(tables, config.timeouts);
     return { object, tables };
@@ -139,58 +144,65 @@ export async function loadNat(
   }
 }
 
-function programsOn(object: NativeObject, name: string, interfaces: readonly string[]): readonly NatProgram[] {
-  const program = object.program(name);
-  const { tag } = program;
-  program.close();
-  return interfaces.map((each) => ({ interface: each, program: name, tag }));
-}
+/** Between tries while the sweep is at work, which takes a few milliseconds. */
+const FORGET_AGAIN_MS = 2;
 
-function openTables(
-  object: NativeObject,
-  room: number,
-  interfaces: readonly string[],
-  egress: readonly string[],
-): NatTables {
+function openTables(object: NativeObject, room: number): NatTables {
   const handle = Object.fromEntries(
     (Object.keys(MapShape) as NatMapName[]).map((name) => [name, object.map(name)]),
   ) as Record<NatMapName, NativeMap>;
   const clock = object.program('nat_clock');
-  const programs = [
-    ...programsOn(object, 'tc_nat', interfaces),
-    ...programsOn(object, 'tc_nat_out', interfaces.length > 0 ? egress : []),
-  ];
+  const forget = object.program('nat_forget');
   return {
     handle,
     connections: new Uint8Array(handle.nat_connections.mmap()),
+    details: new Uint8Array(handle.nat_details.mmap()),
     services: new Uint8Array(handle.nat_services.mmap()),
     pools: new Uint8Array(handle.nat_pools.mmap()),
     ring: new Uint32Array(handle.nat_ring.mmap()),
     timeouts: new Uint32Array(handle.nat_timeouts.mmap()),
     counts: new Uint32Array(handle.nat_counts.mmap()),
     room,
-    programs,
+    programs: [],
+    async forget() {
+      while ((await forget.runMany(NO_PACKET, null, 1, false)).retval === BUSY)
+        await new Promise((resolve) => setTimeout(resolve, FORGET_AGAIN_MS));
+    },
     now: () => clock.run(NO_PACKET, null).retval,
     close() {
       clock.close();
+      forget.close();
       for (const map of Object.values(handle)) map.close();
     },
   };
 }
 
-/** Loads tc_nat with the packet path's tables, attaches it to the interfaces, takes over what an earlier daemon has pinned, and has the kernel sweep. */
+/** Gives up tables of another layout with the connections in them, and their programs: no version that was released had any. */
+function dropOtherLayouts(bpffs: string, warnings: string[]): void {
+  for (const root of natRoots(pinRoot(bpffs))) {
+    if (root === natRoot(bpffs)) continue;
+    rmSync(root, { recursive: true, force: true });
+    warnings.push(`NAT's tables of another version of Fairlead are dropped, with their connections: ${root}`);
+  }
+}
+
+/**
+ * Loads tc_nat with the packet path's tables, attaches it to the interfaces, takes over what an earlier daemon has pinned, and has the kernel
+ * sweep. `warnings` gets sentences about what was not as wished.
+ */
 export async function openNat(
   config: NatConfig,
   program: ProgramConfig & { readonly bpffs: string; readonly interfaces: readonly InterfaceConfig[] },
   maps: Maps,
+  warnings: string[],
 ): Promise<NatTables> {
   const root = natRoot(program.bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
   const adopted = adopt(root);
   const names = [...new Set([...program.interfaces.map(({ name }) => name), ...config.egress])];
-  const { object, tables } = await loadNat(config, program, maps, adopted, names);
+  const { object, tables } = await loadNat(config, program, maps, adopted);
   const [nat, out] = [object.program('tc_nat'), object.program('tc_nat_out')];
-  const links: NativeLink[] = [];
+  const open: { close(): void }[] = [];
   try {
     for (const [name, map] of Object.entries(tables.handle))
       if (!adopted[name as NatMapName]) pinOver(join(root, 'maps', name), map);
@@ -199,33 +211,34 @@ export async function openNat(
       ...names.map((name) => ({ name, direction: 'ingress', of: nat, pin: name }) as const),
       ...config.egress.map((name) => ({ name, direction: 'egress', of: out, pin: `out-${name}` }) as const),
     ];
+    const programs: NatProgram[] = [];
     for (const { name, direction, of, pin: pinName } of hooks) {
       const pin = join(root, 'links', pinName.replaceAll('.', ':'));
-      const old = existsSync(pin) ? native.openLink(pin) : null;
-      if (old && old.interfaceIndex === native.interfaceIndex(name) && old.interfaceIndex !== 0) {
-        links.push(old);
-        if (!isSame(old, of)) await swaps.swap(old, of, name);
-        continue;
-      }
-      old?.close();
-      const link = await native.attachTcx(of, name, null, direction);
-      links.push(link);
-      pinOver(pin, link);
+      const { tc = 'auto' } = program.interfaces.find((each) => each.name === name) ?? {};
+      const mode = await placeProgram(of, object, { interface: name, direction, root, pin }, tc, swaps, open);
+      programs.push({ interface: name, program: of.name, mode, tag: of.tag });
     }
     swaps.done();
     const start = object.program('nat_start');
     if (start.run(NO_PACKET, null).retval !== 1)
       throw new FairleadError('native', 'start the sweep of nat_connections: the kernel refused its timer');
     start.close();
-    return tables;
+    await tables.forget(); // what a daemon that died had not
+    if (tables.room !== config.connections)
+      warnings.push(
+        `nat.connections: ${config.connections} wanted, the table there is has room for ${tables.room}: it keeps its size, with its connections, until: fairlead detach`,
+      );
+    dropOtherLayouts(program.bpffs, warnings);
+    return { ...tables, programs };
   } finally {
-    for (const each of [...links, nat, out, object, ...Object.values(adopted)]) each.close();
+    for (const each of [...open, nat, out, object, ...Object.values(adopted)]) each.close();
   }
 }
 
 /** Whether an earlier daemon has left NAT running. */
 export const hasNat = (bpffs: string): boolean =>
-  existsSync(join(natRoot(bpffs), 'links')) && readdirSync(join(natRoot(bpffs), 'links')).length > 0;
+  existsSync(pinRoot(bpffs)) &&
+  natRoots(pinRoot(bpffs)).some((root) => existsSync(join(root, 'maps', 'nat_connections')));
 
 /** A pool as user space made it, without what is taken and put back since. */
 export interface PoolShape {
@@ -273,6 +286,9 @@ export function placePool(tables: NatTables, size: number): number | null {
 /** What a request of this service is translated with. */
 export const writeNatService = (tables: NatTables, number: number, value: NatService): void =>
   tables.services.set(NatService.encode(value), number * NatService.size);
+
+export const readNatService = (tables: NatTables, number: number): NatService =>
+  NatService.decode(tables.services.subarray(number * NatService.size, (number + 1) * NatService.size));
 
 function writeTimeouts({ timeouts }: NatTables, wanted: NatTimeouts): void {
   const ticks = (seconds: number): number => Math.max(1, Math.round((seconds * 1e9) / native.tickNs()));

@@ -66,8 +66,8 @@ export interface NativeProgram {
   run(data: Uint8Array, context: Uint8Array | null): NativeRun;
   /** Off the main thread; `liveFrames` sets BPF_F_TEST_XDP_LIVE_FRAMES (then data of the result is empty). */
   runMany(data: Uint8Array, context: Uint8Array | null, repeat: number, liveFrames: boolean): Promise<NativeRun>;
-  /** Handles of the maps it uses, its constants (.rodata) among them; the caller closes them. */
-  maps(): readonly NativeMap[];
+  /** Of the maps it uses, its constants (.rodata) among them. */
+  mapIds(): readonly number[];
   pin(path: string): void;
   close(): void;
 }
@@ -76,7 +76,7 @@ export interface NativeLink {
   readonly id: number;
   readonly interfaceIndex: number; // 0 when the interface is gone
   readonly programId: number;
-  /** The program on the interface now, by a handle of its own. */
+  /** The program on the interface now, by a handle of its own. Throws EPERM without CAP_SYS_ADMIN: see held.ts. */
   program(): NativeProgram;
   /** Replaces the program without a gap. With `expected`, only if that program is the current one (EPERM otherwise). */
   update(program: NativeProgram, expected: NativeProgram | null): Promise<void>;
@@ -144,6 +144,26 @@ export interface NativeAddon {
     direction: 'ingress' | 'egress',
   ): Promise<NativeLink>;
   /**
+   * The same as a filter of clsact with this handle, which stays when all handles here are closed; with `replace` in the place of the one that is
+   * there, at once. True when there was no clsact qdisc and it has been made. Throws EEXIST where another filter has the handle, or an
+   * ingress qdisc the place.
+   */
+  attachClsact(
+    program: NativeProgram,
+    interfaceIndex: number,
+    direction: 'ingress' | 'egress',
+    handle: number,
+    replace: boolean,
+  ): boolean;
+  /** The kernel's number of the program of the filter with this handle; 0 without one, and without the interface. */
+  clsactProgramId(interfaceIndex: number, direction: 'ingress' | 'egress', handle: number): number;
+  /** That program; null without one. Throws EPERM without CAP_SYS_ADMIN. */
+  clsactProgram(interfaceIndex: number, direction: 'ingress' | 'egress', handle: number): NativeProgram | null;
+  /** Takes that filter off, and nothing else. */
+  detachClsact(interfaceIndex: number, direction: 'ingress' | 'egress', handle: number): void;
+  /** Removes the clsact qdisc unless it has a filter, of whomever: whether it did. */
+  removeClsact(interfaceIndex: number): boolean;
+  /**
    * Tells what changes in this thread's network namespace, at most once per turn of the event loop and 512 messages at a time.
    * `neighbours` is in the order of the events. On OVERRUN events were lost, and all must be asked anew: from the call on nothing is missing.
    * The watch does not keep the process alive.
@@ -158,6 +178,10 @@ export interface NativeAddon {
   interfaceIndex(name: string): number;
   /** flock(2), exclusive, without waiting: false while another open file holds it. The kernel gives it back when `fd` is closed, also by a kill. */
   tryLock(fd: number): boolean;
+  /** User id of the process that connected to this Unix socket (SO_PEERCRED, unix(7)): 4294967295 for a socket of another kind. */
+  peerUser(fd: number): number;
+  /** One datagram to a Unix socket, without waiting; a path that begins with '@' is in the abstract namespace. */
+  sendDatagram(path: string, text: string): void;
   /** Mounts bpffs at `path` (which exists) unless one is mounted there. True when it mounted. */
   mountBpffs(path: string): boolean;
   /** Libbpf's own messages, one line each, level 'warn' | 'info' | 'debug'. null: discard (the default). */

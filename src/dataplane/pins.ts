@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Abi, MapShape } from './abi.gen.js';
 import type { DataplaneConfig, XdpMode } from './dataplane.js';
 import { type MapName, mapEntries } from './maps.js';
-import { type NativeLink, type NativeMap, native } from './native.js';
+import { type NativeLink, type NativeMap, type NativeProgram, native } from './native.js';
 import type { Older } from './older.js';
 
 /** The directory of this ABI version's pins. */
@@ -58,8 +58,8 @@ export function adoptMaps(
   return adopted;
 }
 
-/** Pins a new map or link over an old pin without a moment in which there is none. */
-export function pinOver(path: string, object: NativeMap | NativeLink): void {
+/** Pins a new map, program or link over an old pin without a moment in which there is none. */
+export function pinOver(path: string, object: NativeMap | NativeProgram | NativeLink): void {
   const fresh = `${path}_new`;
   rmSync(fresh, { force: true });
   object.pin(fresh);

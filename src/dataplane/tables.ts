@@ -34,7 +34,11 @@ export function writeRingRows(maps: Maps, start: number, rows: Uint16Array): voi
   rowsAt(maps, start, rows.length / ROW_WORDS).set(rows);
 }
 
-/** A ring's rows as writeRingRows takes them, copied. */
+/** A ring's rows as writeRingRows takes them: the kernel's own memory, for as long as the event loop does not turn. */
+export const viewRingRows = (maps: Maps, { start, rows }: Pick<RingRef, 'start' | 'rows'>): Uint16Array =>
+  rowsAt(maps, start, rows);
+
+/** The same, copied. */
 export const readRingRows = (maps: Maps, { start, rows }: Pick<RingRef, 'start' | 'rows'>): Uint16Array =>
   rowsAt(maps, start, rows).slice();
 

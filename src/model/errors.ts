@@ -11,6 +11,8 @@ export type ErrorCode =
   | 'unavailable' // store or daemon not reachable
   | 'busy' // someone else holds it: hook, lock
   | 'permission'
+  | 'unauthenticated' // nobody known asks
+  | 'throttled' // too much at once
   | 'damaged' // stored state that does not parse
   | 'native'; // a system call or libbpf failed; see NativeError
 

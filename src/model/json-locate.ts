@@ -24,6 +24,9 @@ export function parseJson(text: string): { readonly value: unknown; at(pointer: 
   };
 }
 
+/** Of objects and arrays in one another: each level has its place on the stack. */
+const DEEPEST = 1000;
+
 const token =
   /(?:[{}[\],:])|"(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
 
@@ -57,8 +60,10 @@ function offsetsOf(text: string): Map<string, number> {
       found = next();
     }
   };
+  let depth = 0;
   const value = (first: string, pointer: string): void => {
     offsets.set(pointer, start);
+    if (++depth > DEEPEST) throw expected(`at most ${DEEPEST} levels`);
     if (first === '{') {
       list('}', (key) => {
         if (!key.startsWith('"')) throw expected('a name in double quotes');
@@ -68,6 +73,7 @@ function offsetsOf(text: string): Map<string, number> {
       });
     } else if (first === '[') list(']', (item, i) => value(item, `${pointer}/${i}`));
     else if (!/^["\-\dtfn]/.test(first)) throw expected('a value');
+    depth--;
   };
 
   value(next(), '');

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Effect } from './effect.js';
 import type { Snapshot } from './objects.js';
+import type { Topology, TopologyQuery } from './topology.js';
 
 /** How far a drain is, as this node's flow table has it. */
 export interface DrainStatus {
@@ -102,6 +104,12 @@ export interface FlowView {
   };
 }
 
+/** Where the last flow of a page stands; null: there are no more behind it. */
+export interface FlowPage {
+  readonly items: readonly FlowView[];
+  readonly last: { readonly value: number; readonly place: number } | null;
+}
+
 export interface FlowQuery {
   readonly service?: string;
   readonly backend?: string;
@@ -120,7 +128,12 @@ export interface DropCount {
 export interface NatStatus {
   readonly capacity: number;
   readonly entries: number; // those just ended included
-  readonly programs: readonly { readonly interface: string; readonly program: string; readonly tag: string }[];
+  readonly programs: readonly {
+    readonly interface: string;
+    readonly program: string;
+    readonly mode: 'tcx' | 'clsact';
+    readonly tag: string;
+  }[];
 }
 
 export interface NodeStatus {
@@ -166,12 +179,16 @@ export interface NodeView {
   /** Null while the node has not applied an object of this name. */
   service(name: string): Promise<ServiceStatus | null>;
   pool(name: string): Promise<PoolStatus | null>;
-  flows(query: FlowQuery): Promise<readonly FlowView[]>;
+  /** Behind `after`, the `last` of the page before. A flow whose value changes meanwhile may be in two pages or in none; with sort 'age' none does. */
+  flows(query: FlowQuery, after?: FlowPage['last']): Promise<FlowPage>;
   drops(): Promise<readonly DropCount[]>;
   /** Resolves when the kernel holds at least this store revision; rejects (code 'unavailable') at the deadline or when it cannot be applied. */
   applied(revision: number, timeoutMs: number): Promise<void>;
   /** Prometheus text and its content type. */
   metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
+  /** What would come of the store going from `before` to `next`: rows and live flows that would move. Changes nothing. */
+  effect(before: Snapshot, next: Snapshot): Promise<Effect>;
+  topology(query: TopologyQuery): Promise<Topology>;
   /** Throws 'full' (naming the field) when the kernel's tables have no room for these objects beside what they hold; called inside Store.update. */
   admit(next: Snapshot): void;
 }

@@ -128,6 +128,8 @@ export interface Service {
   readonly rateLimit?: RateLimit;
   /** With forwarding 'nat'. Default: auto. */
   readonly snat?: SourceNat;
+  /** With forwarding 'nat': the most that SYNs of either side may ask for as maximum segment size, bytes. Default: what they like. */
+  readonly mss?: MssClamp;
 }
 
 export interface RateLimit {
@@ -136,6 +138,13 @@ export interface RateLimit {
 }
 
 export type Forwarding = 'ipip' | 'gue' | 'l2' | 'nat';
+
+/** Of a TCP segment: what every IPv4 host takes (RFC 9293, 3.7.1), and what an IPv4 packet has room for. */
+export const MSS_MIN = 536;
+export const MSS_MAX = 65_495;
+
+/** Bytes, or 'auto': what fits the ways to the client's router and to the backend. */
+export type MssClamp = 'auto' | number;
 
 /** What becomes of a client's address on the way to a backend: it stays, or is one of the node's, or one of these. */
 export type SourceNat = 'none' | 'auto' | readonly string[];

@@ -3,7 +3,7 @@ import { parseAddress, whyNotUnicast } from './address.js';
 import { type Draft, defineFormat, type Reading, reader, Type } from './check.js';
 import type { FieldError } from './errors.js';
 import { HealthCheckBody } from './health-schema.js';
-import { type Backend, HOLD_SECONDS, type Pool, type RateLimit, type Service } from './objects.js';
+import { type Backend, HOLD_SECONDS, MSS_MAX, MSS_MIN, type Pool, type RateLimit, type Service } from './objects.js';
 import { canonicalPrefixes } from './prefix.js';
 
 defineFormat('unicast-address', whyNotUnicast);
@@ -161,6 +161,11 @@ export const ServiceBody = Type.Object(
     snat: Type.Optional(
       Type.Union([Type.Enum(['none', 'auto']), Type.Array(AddressText, { minItems: 1, maxItems: SNAT_MAX })], {
         description: `"none", "auto" or 1 to ${SNAT_MAX} addresses`,
+      }),
+    ),
+    mss: Type.Optional(
+      Type.Union([Type.Enum(['auto']), Type.Integer({ minimum: MSS_MIN, maximum: MSS_MAX })], {
+        description: `"auto" or ${MSS_MIN} to ${MSS_MAX} bytes`,
       }),
     ),
   },

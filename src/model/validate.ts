@@ -73,14 +73,16 @@ function optionProblems(draft: Draft<Service>): FieldError[] {
 }
 
 /** What only NAT has, and what it has not. */
-function natProblems({ address, forwarding, snat, affinity, flowMemory }: Draft<Service>): FieldError[] {
+function natProblems({ address, protocol, forwarding, snat, mss, affinity, flowMemory }: Draft<Service>): FieldError[] {
   if (forwarding === undefined) return [];
   const found: FieldError[] = [];
   const wrong = (field: string, detail: string) => found.push({ pointer: `/${field}`, detail });
   if (forwarding !== 'nat') {
-    if (snat !== undefined) wrong('snat', `is for forwarding nat, the service has "${forwarding}"`);
+    for (const [field, value] of Object.entries({ snat, mss }))
+      if (value !== undefined) wrong(field, `is for forwarding nat, the service has "${forwarding}"`);
     return found;
   }
+  if (mss !== undefined && protocol === 'udp') wrong('mss', 'is for protocol tcp');
   if (affinity === 'quic-cid') wrong('affinity', 'quic-cid is not for forwarding nat');
   if (flowMemory === false) wrong('flowMemory', 'forwarding nat remembers every connection');
   if (!Array.isArray(snat)) return found;

@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, stringify } from 'yaml';
+import {
+  type Document,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  parseDocument,
+  stringify,
+} from 'yaml';
 import { messageOf } from './errors.js';
 
 /** Where something is in a text; both count from 1. */
@@ -22,7 +32,17 @@ export interface YamlText {
 /** Reads one YAML 1.2 document, so JSON too. Never throws. */
 export function readYaml(text: string): YamlText {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  return textOf(parseDocument(text, { lineCounter: lines, prettyErrors: false }), lines);
+}
+
+/** Reads every YAML document of a text; none in an empty one. Positions are in the whole text. Never throws. */
+export function readYamlDocuments(text: string): readonly YamlText[] {
+  const lines = new LineCounter();
+  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false });
+  return Array.isArray(documents) ? documents.map((document) => textOf(document, lines)) : [];
+}
+
+function textOf(document: Document.Parsed, lines: LineCounter): YamlText {
   const at = (offset: number): Position => {
     const { line, col } = lines.linePos(offset);
     return { line: Math.max(line, 1), column: Math.max(col, 1) };

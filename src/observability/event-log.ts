@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { EventLog, FairleadEvent } from '../model/events.js';
 
+/** More in a run than a daemon can tell: the ids of a later run are larger, unless the clock was set back between. 15 digits until 2286. */
+const IDS_PER_MS = 100;
+
 /** Keeps the newest `capacity` events in memory. A listener that throws is the listener's own trouble: it must not. */
-export function openEventLog(capacity = 10_000, clock: () => number = Date.now): EventLog {
+export function openEventLog(
+  capacity = 10_000,
+  clock: () => number = Date.now,
+  first: number = clock() * IDS_PER_MS,
+): EventLog {
   let kept: FairleadEvent[] = [];
-  let newest = 0;
+  let newest = first - 1;
   const byType = new Map<string, number>();
   const listeners = new Set<(event: FairleadEvent) => void>();
   return {
@@ -16,14 +23,16 @@ export function openEventLog(capacity = 10_000, clock: () => number = Date.now):
       for (const listener of listeners) listener(told);
     },
     since(id) {
-      const events = kept.slice(-capacity).filter((event) => event.id > id);
-      const first = events[0]?.id ?? newest + 1;
-      return { events, lost: Math.max(0, first - 1 - Math.max(0, id)) };
+      const isOther = id !== 0 && (id < first - 1 || id > newest);
+      const after = isOther ? first - 1 : Math.max(id, first - 1);
+      const from = Math.max(after + 1, newest - capacity + 1);
+      return { events: kept.slice(from - newest - 1 + kept.length), lost: from - after - 1, isOther, newest };
     },
     subscribe(listener) {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
+      const own = (event: FairleadEvent) => listener(event); // the same function may listen twice
+      listeners.add(own);
+      return () => void listeners.delete(own);
     },
-    counts: () => ({ byType, dropped: Math.max(0, newest - capacity) }),
+    counts: () => ({ byType, dropped: Math.max(0, newest - first + 1 - capacity) }),
   };
 }

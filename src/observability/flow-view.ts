@@ -3,24 +3,25 @@
 import { fieldText, serviceKeyId } from '../controlplane/kernel-state.js';
 import type { Applied } from '../controlplane/reconciler.js';
 import { Family, FlowState } from '../dataplane/abi.gen.js';
-import { type FlowFilter, type FlowRecord, topFlows } from '../dataplane/flows.js';
+import { type FlowFilter, type FlowPlace, type FlowRecord, flowsAfter } from '../dataplane/flows.js';
 import type { Maps } from '../dataplane/maps.js';
 import type { NatTables } from '../dataplane/nat.js';
 import type { NatEnds } from '../dataplane/nat-flows.js';
 import { parseAddress } from '../model/address.js';
-import type { FlowQuery, FlowView } from '../model/node-view.js';
+import type { FlowPage, FlowQuery, FlowView } from '../model/node-view.js';
 import type { Service } from '../model/objects.js';
 
 const STATES: readonly FlowView['state'][] = Object.entries(FlowState)
   .sort((a, b) => a[1] - b[1])
   .map(([name]) => name.toLowerCase() as FlowView['state']);
 
-interface Names {
+export interface Names {
   readonly services: ReadonlyMap<number, Service>;
   readonly backends: ReadonlyMap<number, string>;
 }
 
-function namesOf({ snapshot, numbering }: Applied): Names {
+/** Objects by the numbers that flow records have. */
+export function namesOf({ snapshot, numbering }: Applied): Names {
   const services = new Map<number, Service>();
   for (const { value } of snapshot.services.values()) {
     const numbers = numbering.services.get(serviceKeyId(value));
@@ -83,12 +84,13 @@ export async function queryFlows(
   nat: NatTables | null,
   applied: Applied,
   query: FlowQuery,
-): Promise<FlowView[]> {
+  after: FlowPlace | null = null,
+): Promise<FlowPage> {
   const names = namesOf(applied);
   const filter: { -readonly [K in keyof FlowFilter]: FlowFilter[K] } = {};
   if (query.service !== undefined) {
     const number = [...names.services].find(([, service]) => service.name === query.service)?.[0];
-    if (number === undefined) return [];
+    if (number === undefined) return { items: [], last: null };
     filter.service = number;
   }
   if (query.backend !== undefined) {
@@ -101,5 +103,6 @@ export async function queryFlows(
     client.set(parseAddress(query.client).bytes);
     filter.client = client;
   }
-  return (await topFlows(maps, filter, query.sort, query.limit, nat)).map((record) => viewOf(record, names));
+  const { flows, last } = await flowsAfter(maps, filter, query.sort, query.limit, nat, after);
+  return { items: flows.map((record) => viewOf(record, names)), last };
 }

@@ -3,6 +3,7 @@
 import { slices } from '../controlplane/slices.js';
 import type { StoreState } from '../controlplane/store.js';
 import type { TrafficReader } from '../dataplane/counters.js';
+import type { EventLog } from '../model/events.js';
 import type { DropCount, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { counter, type Exposition, type Family, gauge, one, openExposition, type Sample } from './exposition.js';
@@ -214,22 +215,39 @@ async function nodeFamilies(facts: NodeFacts): Promise<Family[]> {
       'The programs on each interface; always 1.',
       [
         ...status.interfaces.map(({ name, program, mode, tag }) => ({ program, interface: name, mode, tag })),
-        ...(status.nat?.programs ?? []).map(({ interface: name, program, tag }) => ({
-          ...{ program, interface: name, mode: 'tc', tag },
+        ...(status.nat?.programs ?? []).map(({ interface: name, program, mode, tag }) => ({
+          ...{ program, interface: name, mode, tag },
         })),
       ].map((labels) => ({ labels, value: 1 })),
     ),
   ];
 }
 
+function eventFamilies(events: EventLog): Family[] {
+  const { byType, dropped } = events.counts();
+  return [
+    counter(
+      'events_total',
+      'Events told, by type.',
+      [...byType].map(([type, value]) => ({ labels: { type }, value })),
+    ),
+    counter(
+      'events_lost_total',
+      'Events that made room for newer ones: who has not read them cannot any more.',
+      one(dropped),
+    ),
+  ];
+}
+
 /** Gives the text for /metrics. */
-export function openMetrics(facts: NodeFacts): () => Promise<Exposition> {
+export function openMetrics(facts: NodeFacts, events: EventLog): () => Promise<Exposition> {
   return openExposition(async () => {
     const { snapshot } = facts.state();
     const read = await facts.allTraffic();
     const checks = facts.checks();
     return [
       ...(await nodeFamilies(facts)),
+      ...eventFamilies(events),
       ...(await serviceFamilies(facts, snapshot, read)),
       ...(await backendFamilies(facts, snapshot, read)),
       ...(checks ? healthFamilies(checks) : []),

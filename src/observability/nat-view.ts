@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // NAT as the API and the metrics see it.
+import { serviceKeyId } from '../controlplane/kernel-state.js';
+import type { Applied } from '../controlplane/reconciler.js';
 import type { NatTables } from '../dataplane/nat.js';
 import { NatOutcome } from '../dataplane/nat-abi.gen.js';
 import { natEntries } from '../dataplane/nat-flows.js';
@@ -22,6 +24,19 @@ export async function natDrops(
     [...NAT_DROPS].flatMap(([outcome, reason]) => {
       const packets = counts[number * NatOutcome.COUNT + outcome] ?? 0;
       return packets > 0 ? [{ service, reason, packets }] : [];
+    }),
+  );
+}
+
+/** Names of the services with forwarding 'nat' by number. */
+export function natServices({ snapshot, numbering }: Applied): ReadonlyMap<number, string> {
+  const services = [...snapshot.services.values()]
+    .map(({ value }) => value)
+    .filter((each) => each.forwarding === 'nat');
+  return new Map(
+    services.flatMap((each) => {
+      const number = numbering.services.get(serviceKeyId(each))?.number;
+      return number === undefined ? [] : [[number, each.name] as const];
     }),
   );
 }

@@ -30,9 +30,11 @@ import type { BackendStatus, DropCount, NodeStatus, NodeView, PoolStatus, Servic
 import type { Backend, Pool } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
+import { effectOf } from './effect.js';
 import { queryFlows } from './flow-view.js';
 import { backendHealth } from './health-view.js';
 import { natDrops, natStatus } from './nat-view.js';
+import { topologyOf } from './topology.js';
 
 /** What happened to packets beside their reason; `tally` is the name of one (Tally) in lower case. */
 export interface TallyCount {
@@ -298,7 +300,13 @@ export function nodeFacts(
       interfaces
         .flatMap(({ slot }) => readOutcomes(maps, slot).filter((_, reason) => LOOKED_UP.includes(reason)))
         .reduce((total, packets) => total + packets, 0),
-    flows: (query) => queryFlows(maps, dataplane.nat(), reconciler.state(), query),
+    flows: (query, after) => queryFlows(maps, dataplane.nat(), reconciler.state(), query, after),
+    effect: async (before, next) => effectOf(maps, reconciler.state(), await census(), before, next),
+    topology: topologyOf(maps, dataplane.nat, reconciler.state, {
+      allTraffic: () => readAllTraffic(maps),
+      service,
+      traffic,
+    }),
     applied: (revision, timeoutMs) => reconciler.applied(revision, timeoutMs),
     admit(next) {
       const { numbering, snapshot } = reconciler.state();

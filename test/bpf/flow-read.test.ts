@@ -3,7 +3,15 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { FlowLimit, FlowState } from '../../src/dataplane/abi.gen.js';
-import { countFlows, type FlowFilter, type FlowOrder, type FlowRecord, topFlows } from '../../src/dataplane/flows.js';
+import {
+  countFlows,
+  type FlowFilter,
+  type FlowOrder,
+  type FlowPlace,
+  type FlowRecord,
+  flowsAfter,
+  topFlows,
+} from '../../src/dataplane/flows.js';
 import type { Maps } from '../../src/dataplane/maps.js';
 import { native } from '../../src/dataplane/native.js';
 import { type FlowPath, openFlowPath } from '../support/flow-path.js';
@@ -133,6 +141,15 @@ for (const [name, filter, matches] of FILTERS)
           .sort((a, b) => value(a) - value(b));
         for (const limit of [0, 1, 7, 1000])
           assert.deepEqual(await topFlows(maps, filter, order, limit), expected.slice(0, limit), `${order} ${limit}`);
+        const paged: FlowRecord[] = [];
+        let last: FlowPlace | null = null;
+        do {
+          const page: Awaited<ReturnType<typeof flowsAfter>> = await flowsAfter(maps, filter, order, 7, null, last);
+          assert.ok(page.flows.length === 7 || page.last === null, 'every page but the last is full');
+          paged.push(...page.flows);
+          last = page.last;
+        } while (last !== null);
+        assert.deepEqual(paged, expected, `${order} by pages`);
       }
     }
   });

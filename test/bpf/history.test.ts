@@ -123,7 +123,7 @@ test('history: a daemon that starts anew, and another node, make the same rows o
   assert.equal(node.reconciler.state().changes, 0);
 
   const document = parseState(formatState(node.store.read()), 'copy');
-  const other = await openReconciled(t, document);
+  const other = await openReconciled(t, { initial: document });
   assert.deepEqual(rowsOf(other), rows);
 });
 

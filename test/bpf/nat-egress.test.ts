@@ -2,10 +2,10 @@
 // Private sources on their way out, and the answers, by packet tables.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { formatAddress, parseAddress } from '../../src/model/address.js';
+import { formatAddress } from '../../src/model/address.js';
 import { type NatPath, openNatPath, TC } from '../support/nat-path.js';
 import { pinTo } from '../support/packet-run.js';
-import { checksum, frame, ipv4Header, ipv6Header, type PacketSpec, packet, TCP } from '../support/packets.js';
+import { icmpFrame, ipFrame, type PacketSpec, packet, TCP } from '../support/packets.js';
 
 const PRIVATE = { 4: '10.20.0.7', 6: 'fd00:20::7' } as const;
 const REMOTE = { 4: '198.51.100.9', 6: '2001:db8:9::9' } as const;
@@ -57,18 +57,8 @@ for (const family of [4, 6] as const) {
     });
 
   test(`nat: IPv${family}: an echo request leaves with an identifier of the pool, its reply finds it`, () => {
-    const echo = (type: number, from: string, to: string, id: number): Buffer => {
-      const body = Buffer.concat([Buffer.of(type, 0, 0, 0, id >> 8, id & 255, 0, 1), Buffer.alloc(9, 0x41)]);
-      if (family === 4) {
-        body.writeUInt16BE(checksum(body), 2);
-        return frame(Buffer.concat([ipv4Header(from, to, 1, body.length), body]));
-      }
-      const pseudo = Buffer.alloc(8);
-      pseudo.writeUInt32BE(body.length, 0);
-      pseudo.writeUInt8(58, 7);
-      body.writeUInt16BE(checksum(Buffer.concat([parseAddress(from).bytes, parseAddress(to).bytes, pseudo, body])), 2);
-      return frame(Buffer.concat([ipv6Header(from, to, 58, body.length), body]));
-    };
+    const echo = (type: number, from: string, to: string, id: number): Buffer =>
+      icmpFrame(from, to, [type, 0, id * 65536 + 1], Buffer.alloc(9, 0x41));
     const [request, reply] = family === 4 ? [8, 0] : [128, 129];
     for (const id of [0, 1, 0x1234, 0xffff]) {
       path.leave(echo(request, PRIVATE[family], REMOTE[family], id));
@@ -95,16 +85,10 @@ for (const family of [4, 6] as const) {
 
   test(`nat: IPv${family}: what cannot be translated does not leave with a private source`, () => {
     const from = PRIVATE[family];
-    const header = family === 4 ? ipv4Header : ipv6Header;
     for (const input of [
       packet({ protocol: 'tcp', from, to: REMOTE[family], fromPort: 1, toPort: 2, flags: TCP.ACK }),
-      frame(Buffer.concat([header(from, REMOTE[family], 132, 16), Buffer.alloc(16)])), // SCTP
-      frame(
-        Buffer.concat([
-          header(from, REMOTE[family], family === 4 ? 1 : 58, 16),
-          Buffer.from([13, ...Buffer.alloc(15)]),
-        ]),
-      ),
+      ipFrame(from, REMOTE[family], 132, Buffer.alloc(16)), // SCTP
+      icmpFrame(from, REMOTE[family], [13, 0, 0], Buffer.alloc(8)),
     ])
       assert.equal(path.leave(input).retval, TC.SHOT);
   });

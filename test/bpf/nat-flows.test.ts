@@ -9,7 +9,7 @@ import type { Applied } from '../../src/controlplane/reconciler.js';
 import { FlowState } from '../../src/dataplane/abi.gen.js';
 import { countFlows, type FlowFilter, type FlowOrder, type FlowRecord, topFlows } from '../../src/dataplane/flows.js';
 import type { NatTables } from '../../src/dataplane/nat.js';
-import { NatConnection, NatState } from '../../src/dataplane/nat-abi.gen.js';
+import { NatConnection, NatDetail, NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { natEntries, readNat } from '../../src/dataplane/nat-flows.js';
 import { native } from '../../src/dataplane/native.js';
 import { formatAddress } from '../../src/model/address.js';
@@ -160,7 +160,7 @@ test('nat flows: a private source on its way out has no service, and is with the
   path.egress('10.20.0.0/16', 2);
   const ends = { protocol: 'tcp', from: '10.20.0.7', to: '198.51.100.9', fromPort: 40_000, toPort: 443 } as const;
   path.leave(packet({ ...ends, flags: TCP.SYN }));
-  const [view, ...more] = await views();
+  const [view, ...more] = (await views()).items;
   assert.equal(more.length, 0);
   const { service, backend, protocol, client, vip, nat } = view ?? assert.fail();
   assert.deepEqual([service, backend, protocol], [null, null, 'tcp']);
@@ -174,7 +174,7 @@ test('nat flows: between families each end has its own', async () => {
   path.pool(2, ['fd00:9::10']);
   path.nat(2, VIP, 81, 'tcp', 2, 1, 2);
   path.run(packet({ protocol: 'tcp', from: CLIENT, to: VIP, fromPort: 30_000, toPort: 81, flags: TCP.SYN }));
-  const [view] = await views();
+  const [view] = (await views()).items;
   assert.equal(view?.client, `${CLIENT}:30000`);
   assert.equal(view?.nat?.destination, '[fd00:9::21]:8080');
   assert.match(view?.nat?.source ?? '', /^\[fd00:9::10\]:\d+$/);
@@ -183,21 +183,23 @@ test('nat flows: between families each end has its own', async () => {
 const NOW = 100; // so that `seen` and `begun` of most lie before the wrap
 const LIVE: readonly number[] = [NatState.NEW, NatState.ESTABLISHED, NatState.CLOSING, NatState.CLOSED];
 
+type Both = NatConnection & NatDetail;
+
 /** A table of connections by chance: all states, few services, backends and clients. */
-function fill(random: () => number): { tables: NatTables; kept: NatConnection[] } {
+function fill(random: () => number): { tables: NatTables; kept: Both[] } {
   const below = (limit: number): number => Math.floor(random() * limit);
   const u64 = (...values: number[]) => new Uint8Array(BigUint64Array.from(values.map(BigInt)).buffer);
-  const kept: NatConnection[] = [];
+  const kept: Both[] = [];
   const tables = { ...path.tables, now: () => NOW };
   for (let id = 0; id < ROOM; id++) {
-    const raw: NatConnection = {
+    const raw: Both = {
       ...{ clientPort: below(65536), vipPort: 80, backendPort: 8080, sourcePort: below(65536) },
       ...{ service: 1 + below(3), backend: 1 + below(4), protocol: 6, clientFamily: 4, backendFamily: 4 },
       state: below(NatState.STATES),
       seen: (NOW - below(200_000)) >>> 0,
       begun: (NOW - below(2 ** 30)) >>> 0,
-      interface: 1,
-      ...{ routerMac: new Uint8Array(6), ownMac: new Uint8Array(6), pool: 1, fins: 0 },
+      ...{ interface: 1, router: 1, id, client4: 0, backend4: 0, source4: 0 },
+      ...{ routerMac: new Uint8Array(6), ownMac: new Uint8Array(6), pool: 1, poolAddress: 0, fins: 0 },
       bytes: u64(random() < 0.5 ? below(1e6) : below(2 ** 45), below(2 ** 45)),
       packets: new Uint8Array(Uint32Array.of(below(2 ** 32), below(2 ** 32)).buffer),
       packetsHigh: new Uint8Array(Uint16Array.of(below(3), below(3)).buffer),
@@ -206,16 +208,17 @@ function fill(random: () => number): { tables: NatTables; kept: NatConnection[] 
       handshakeUs: new Uint8Array(Uint32Array.of(below(2) * 5, below(2) * 7).buffer),
     };
     tables.connections.set(NatConnection.encode(raw), id * NatConnection.size);
+    tables.details.set(NatDetail.encode(raw), id * NatDetail.size);
     if (LIVE.includes(raw.state)) kept.push(raw);
   }
   tables.counts[0] = ROOM + 3; // others asked for room in vain
   return { tables, kept };
 }
 
-const packetsOf = ({ packets, packetsHigh }: NatConnection, way: number): number =>
+const packetsOf = ({ packets, packetsHigh }: Both, way: number): number =>
   (new Uint32Array(packets.buffer)[way] ?? 0) + (new Uint16Array(packetsHigh.buffer)[way] ?? 0) * 2 ** 32;
-const bytesOf = ({ bytes }: NatConnection, way: number): number => Number(new BigUint64Array(bytes.buffer)[way]);
-const ageOf = ({ begun }: NatConnection): number => (NOW - begun) >>> 0;
+const bytesOf = ({ bytes }: Both, way: number): number => Number(new BigUint64Array(bytes.buffer)[way]);
+const ageOf = ({ begun }: Both): number => (NOW - begun) >>> 0;
 
 test('nat flows: any order, filter and limit, as the slow reference has it', async (t) => {
   const seed = chosenSeed();
@@ -223,7 +226,7 @@ test('nat flows: any order, filter and limit, as the slow reference has it', asy
   const random = randomFrom(seed);
   for (let round = 0; round < 20; round++) {
     const { tables, kept } = fill(random);
-    const value: Record<FlowOrder, (raw: NatConnection) => number> = {
+    const value: Record<FlowOrder, (raw: Both) => number> = {
       bytes: (raw) => bytesOf(raw, 0),
       packets: (raw) => packetsOf(raw, 0),
       age: ageOf,
@@ -248,7 +251,7 @@ test('nat flows: any order, filter and limit, as the slow reference has it', asy
         const numbers = ({ packets, bytes, nat }: FlowRecord) => [
           ...[packets, bytes, nat?.replyPackets, nat?.replyBytes, nat?.backendNs, nat?.clientNs],
         ];
-        const us = ({ handshakeUs, state }: NatConnection) => {
+        const us = ({ handshakeUs, state }: Both) => {
           const [backend = 0, client = 0] = new Uint32Array(handshakeUs.buffer);
           return [backend ? backend * 1000 : null, client && state !== NatState.NEW ? client * 1000 : null];
         };
@@ -317,27 +320,31 @@ test('nat flows: the live ones are counted by backend and by service', async (t)
 const CHURN = `
   const { workerData } = require('node:worker_threads');
   const words = new Uint32Array(workerData.connections);
+  const details = new Uint32Array(workerData.details);
   const bytes = new Uint8Array(workerData.connections);
   const stop = new Int32Array(workerData.stop);
   for (let made = 1; Atomics.load(stop, 0) === 0; made++) {
     const number = 1 + (made & 0xfffff); // twice in a u64: less than 2^53
-    bytes[15] = 5;
-    for (let word = 0; word < 32; word++) Atomics.store(words, word, 0);
-    for (let word = 0; word < 32; word++) if (word !== 3) Atomics.store(words, word, number);
-    Atomics.store(words, 3, 0x01040406);
-    for (let look = 0; look < number % 200; look++) Atomics.load(words, 3);
+    bytes[27] = 5;
+    for (const each of [words, details]) for (let word = 0; word < each.length; word++) Atomics.store(each, word, 0);
+    for (let word = 0; word < 16; word++) if (word !== 6) Atomics.store(words, word, number);
+    for (let word = 0; word < 22; word++) Atomics.store(details, word, number);
+    Atomics.store(words, 6, 0x01040406);
+    for (let look = 0; look < number % 200; look++) Atomics.load(words, 6);
   }
 `;
 
 test('nat flows: a connection that ends and begins while it is read is never half one and half another', async (t) => {
   const connections = new SharedArrayBuffer(NatConnection.size);
+  const details = new SharedArrayBuffer(NatDetail.size);
   const stop = new SharedArrayBuffer(4);
-  const worker = new Worker(CHURN, { eval: true, workerData: { connections, stop } });
+  const worker = new Worker(CHURN, { eval: true, workerData: { connections, details, stop } });
   t.after(async () => {
     Atomics.store(new Int32Array(stop), 0, 1);
     await worker.terminate();
   });
-  const tables = { ...path.tables, connections: new Uint8Array(connections), room: 1 };
+  const arrays = { connections: new Uint8Array(connections), details: new Uint8Array(details) };
+  const tables = { ...path.tables, ...arrays, room: 1 };
   const word = (bytes: Uint8Array, at: number): number => new DataView(bytes.buffer).getUint32(at * 4, true);
   let read = 0;
   let gone = 0;

@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test';
 import { Reason, ServiceFlag, ServiceOptions } from '../../src/dataplane/abi.gen.js';
 import { addSources, listNumber } from '../../src/dataplane/sources.js';
 import { outcome } from '../fuzz/compare.js';
+import { fragmentsOf } from '../support/fragments.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
 import { packet, TCP } from '../support/packets.js';
 
@@ -23,6 +24,7 @@ before(async () => {
   for (const family of [4, 6] as const) {
     path.service(family, VIP[family], 80, 'tcp', 1, 0, ServiceFlag.NAT);
     path.service(10 + family, VIP[family], 80, 'udp', 1, 0, ServiceFlag.NAT | ServiceFlag.DENY);
+    path.service(20 + family, VIP[family], 81, 'udp', 1, 0, ServiceFlag.NAT);
     for (const number of [family, 10 + family])
       path.maps.handle.service_options.set(u32(number), ServiceOptions.encode({ ...none, natMtu: MTU }), 0);
   }
@@ -60,6 +62,25 @@ for (const family of [4, 6] as const) {
     assert.deepEqual([icmp[0], icmp[1], icmp.readUInt32BE(4)], family === 4 ? [3, 4, MTU] : [2, 0, MTU]);
   });
 }
+
+for (const family of [4, 6] as const)
+  test(`nat: IPv${family}: XDP leaves the fragments behind a first one to tc_nat, also where the VIP has other services`, () => {
+    const datagram = packet({
+      protocol: 'udp',
+      from: CLIENT[family],
+      to: VIP[family],
+      fromPort: 5,
+      toPort: 81,
+      payload: 3000,
+    });
+    const [first = assert.fail(), ...later] = fragmentsOf(datagram, 7);
+    for (const part of later) assert.equal(path.program.run(part, null).retval, DROP, 'of a datagram nobody knows');
+    for (const part of [first, ...later]) {
+      const run = path.program.run(part, null);
+      assert.equal(run.retval, PASS);
+      assert.equal(Buffer.from(run.data).toString('hex'), part.toString('hex'));
+    }
+  });
 
 test('nat: XDP guards a NAT service like any other', () => {
   const from = packet({ protocol: 'udp', from: CLIENT[4], to: VIP[4], fromPort: 5, toPort: 80, payload: 9 });

@@ -5,10 +5,11 @@ import { after, before, beforeEach, test } from 'node:test';
 import { ServiceFlag, ServiceOptions } from '../../src/dataplane/abi.gen.js';
 import { NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { formatAddress } from '../../src/model/address.js';
+import { fragmentsOf } from '../support/fragments.js';
 import { type NatPath, openNatPath, TC } from '../support/nat-path.js';
 import { NEXT_HOP_MAC, SOURCE_MAC } from '../support/packet-path.js';
 import { pinTo } from '../support/packet-run.js';
-import { checksum, type PacketSpec, packet, TCP } from '../support/packets.js';
+import { type PacketSpec, packet, TCP } from '../support/packets.js';
 
 type Family = 4 | 6;
 const CLIENT = { 4: '203.0.113.7', 6: '2001:db8:1::7' } as const;
@@ -158,36 +159,6 @@ test('nat: a wrong checksum stays wrong', () => {
   becomes([came, sent], 'request');
 });
 
-/** A frame's packet in fragments of at most `size` bytes of payload, the last one first when `late`. */
-function fragmentsOf(whole: Buffer, id: number, size = 1400): Buffer[] {
-  const v6 = whole.readUInt16BE(12) === 0x86dd;
-  const head = v6 ? 40 : 20;
-  const header = whole.subarray(14, 14 + head);
-  const payload = whole.subarray(14 + head);
-  const parts: Buffer[] = [];
-  for (let at = 0; at < payload.length; at += size) {
-    const part = payload.subarray(at, at + size);
-    const more = at + size < payload.length ? 1 : 0;
-    const own = Buffer.from(header);
-    if (v6) {
-      const extension = Buffer.of(own.readUInt8(6), 0, 0, 0, 0, 0, 0, 0);
-      extension.writeUInt16BE(at | more, 2);
-      extension.writeUInt32BE(id, 4);
-      own.writeUInt8(44, 6);
-      own.writeUInt16BE(8 + part.length, 4);
-      parts.push(Buffer.concat([whole.subarray(0, 14), own, extension, part]));
-      continue;
-    }
-    own.writeUInt16BE(head + part.length, 2);
-    own.writeUInt16BE(id, 4);
-    own.writeUInt16BE((more << 13) | (at / 8), 6);
-    own.writeUInt16BE(0, 10);
-    own.writeUInt16BE(checksum(own), 10);
-    parts.push(Buffer.concat([whole.subarray(0, 14), own, part]));
-  }
-  return parts;
-}
-
 for (const family of [4, 6] as const)
   test(`nat: IPv${family}: all fragments of a datagram go where its first one goes, in both directions`, () => {
     const talk = begin(family, 'udp');
@@ -273,18 +244,24 @@ test('nat: states of TCP', () => {
   );
 });
 
-test('nat: a SYN on the ports of a finished connection begins another', () => {
+test('nat: a SYN on the ports of a finished connection begins another, with the same source where the backend is', () => {
   const talk = begin(4, 'tcp');
-  becomes(request(talk, { flags: TCP.RST }), 'reset');
-  const run = path.run(request(talk, { flags: TCP.SYN })[0]);
-  assert.equal(run.retval, TC.REDIRECT);
+  becomes(request(talk), 'request');
+  becomes(reply(talk, { flags: TCP.RST }), 'reset');
+  becomes(request(talk, { flags: TCP.SYN }), 'another one');
   const [now, ...more] = path.connections();
-  assert.equal(more.length, 0);
-  assert.notEqual(now?.sourcePort, talk.sourcePort);
-  assert.equal(now?.state, NatState.NEW);
-  const again = { ...talk, sourcePort: now?.sourcePort ?? 0 };
-  becomes(reply(again, { flags: TCP.SYN | TCP.ACK }), 'reply');
+  assert.ok(now?.state === NatState.NEW && more.length === 0);
+  assert.deepEqual([...new Uint32Array(now.packets.slice().buffer)], [1, 0], 'counted from the beginning');
+  becomes(reply(talk, { flags: TCP.SYN | TCP.ACK }), 'its reply');
+  becomes(request(talk, { flags: TCP.RST }), 'reset');
+  path.backend(5, '10.9.0.22', POOL[4], 2, { port: 8080 });
+  path.ring(POOL[4], 4000, new Uint16Array(251).fill(5));
+  assert.equal(path.run(request(talk, { flags: TCP.SYN })[0]).retval, TC.REDIRECT);
+  const [other, ...others] = path.connections();
+  assert.deepEqual([other?.backend, other?.state, others.length], [5, NatState.NEW, 0]);
+  assert.notEqual(other?.sourcePort, talk.sourcePort);
   assert.equal(path.run(reply(talk)[0]).retval >>> 0, TC.UNSPEC, 'the old one is over');
+  assert.equal(path.outcomes(4).begun, 3);
 });
 
 test('nat: without a port left a connection is refused and counted; what is there goes on', () => {

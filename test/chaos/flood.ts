@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Child of the flood, in the router's namespace: SYNs, each of another flow, as fast as the kernel's packet generator makes them, out of the
 // router's port to a balancer. Their sources (240.0.0.0/8) and checksums are wrong: a backend drops them, the balancer knows neither.
-// Arguments: port, the balancer's MAC, VIP, VIP's port. Tells the parent what it has sent; ends with it, or after MOST.
+// Arguments: port, the balancer's MAC, VIP, VIP's port, SYNs a second (left out: no bound). Tells the parent what it has sent; ends with it, or after MOST.
 
+import { setTimeout as pause } from 'node:timers/promises';
 import { benchObject, FRAME_SIZE } from '../../bench/micro.js';
 import { BenchState } from '../../bench/wrapper.gen.js';
 import { native } from '../../src/dataplane/native.js';
@@ -12,7 +13,8 @@ const BURST = 1 << 18;
 const MOST = 400 * BURST;
 const FLOWS_MASK = (1 << 22) - 1;
 
-const [port = '', mac = '', vip = '', toPort = ''] = process.argv.slice(2);
+const [port = '', mac = '', vip = '', toPort = '', most = ''] = process.argv.slice(2);
+const burst = most === '' ? BURST : Math.ceil(Number(most) / 50);
 const wrapper = native.openObject(benchObject('wrapper'));
 await wrapper.load();
 const [generate, state] = [wrapper.program('generate'), wrapper.map('bench')];
@@ -36,8 +38,10 @@ const context = new Uint8Array(Uint32Array.of(0, FRAME_SIZE, 0, native.interface
 
 process.on('disconnect', () => process.exit(0));
 process.send?.('ready');
+const started = performance.now();
 for (let sent = 0; sent < MOST; ) {
-  await generate.runMany(template, context, BURST, true);
-  sent += BURST;
+  await generate.runMany(template, context, burst, true);
+  sent += burst;
   process.send?.(sent);
+  if (most !== '') await pause((sent / Number(most)) * 1000 - (performance.now() - started));
 }

@@ -2,6 +2,7 @@
 // npm run chaos
 import { parseArgs } from 'node:util';
 import { chosenSeed } from '../unit/random.js';
+import { NAT_SCENARIOS } from './nat-scenarios.js';
 import { type ChaosResult, runScenario } from './run.js';
 import { SCENARIOS } from './scenarios.js';
 import { runSwaps } from './swaps.js';
@@ -19,17 +20,23 @@ const { values } = parseArgs({
     help: { type: 'boolean' },
   },
 });
-const names = [...SCENARIOS, { name: 'swaps', what: '120 swaps of the program under 12 million live frames' }]
+const ALL = [...SCENARIOS, ...NAT_SCENARIOS];
+const names = [...ALL, { name: 'swaps', what: '120 swaps of the program under 12 million live frames' }]
   .map(({ name, what }) => `  ${name.padEnd(14)} ${what}`)
   .join('\n');
-const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed N] [--scale 0..1] [--backends N] [--long N] [--short N] [--forwarding ipip|gue]
+const usage = `usage: npm run chaos -- [--scenario NAME[,NAME]] [--kill] [--seed N] [--scale 0..1] [--backends N] [--long N] [--short N] [--forwarding ipip|gue|nat]
 
 Connections on which every byte is accounted for, while a cluster changes. Scenarios:
 ${names}
---kill: with two balancers behind ECMP, of which one is killed in the middle.`;
+--kill: with two balancers behind ECMP, of which one is killed in the middle. Connections of NAT are one balancer's own: not with them.`;
 const SWAPS = 'swaps';
 const isChosen = (name: string): boolean => values.scenario?.split(',').includes(name) ?? true;
-const chosen = SCENARIOS.filter(({ name }) => isChosen(name));
+const isNat = values.forwarding === 'nat';
+// A flood at the generator's maximum leaves no room for what drains and begins anew: nat-flood has its place.
+const chosen = ALL.filter(
+  ({ name, forwarding }) =>
+    isChosen(name) && !(values.kill && (isNat || forwarding === 'nat')) && !(isNat && name === 'flood'),
+);
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 if (values.help || (chosen.length === 0 && !isChosen(SWAPS))) {
@@ -55,7 +62,7 @@ if (values.help || (chosen.length === 0 && !isChosen(SWAPS))) {
         backends: Number(values.backends),
         long: Number(values.long),
         short: Number(values.short),
-        forwarding: values.forwarding === 'gue' ? 'gue' : 'ipip',
+        forwarding: scenario.forwarding ?? (isNat ? 'nat' : values.forwarding === 'gue' ? 'gue' : 'ipip'),
         seed,
         scale: Number(values.scale),
         say: (line) => say(`  ${line}`),

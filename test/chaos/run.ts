@@ -12,7 +12,7 @@ export interface ChaosOptions {
   readonly backends: number;
   readonly long: number;
   readonly short: number;
-  readonly forwarding: 'ipip' | 'gue';
+  readonly forwarding: 'ipip' | 'gue' | 'nat';
   readonly seed: number;
   readonly scale: number;
   say(line: string): void;

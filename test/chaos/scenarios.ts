@@ -24,12 +24,14 @@ export interface Stage {
 export interface Scenario {
   readonly name: string;
   readonly what: string;
+  /** Where it says something about this way of forwarding only. */
+  readonly forwarding?: 'nat';
   /** The members to begin with; all when left out. */
   readonly first?: (at: number, count: number) => boolean;
   run(stage: Stage): Promise<void>;
 }
 
-const times = (scale: number, count: number): number => Math.max(2, Math.round(scale * count));
+export const times = (scale: number, count: number): number => Math.max(2, Math.round(scale * count));
 
 const backendPath = (pool: string, name: string): string => `/api/v1/pools/${pool}/backends/${name}`;
 
@@ -51,7 +53,7 @@ async function restart(stage: Stage, names: readonly string[]): Promise<void> {
   await setState(stage, names, 'active');
 }
 
-async function setState({ lab }: Stage, names: readonly string[], state: string): Promise<void> {
+export async function setState({ lab }: Stage, names: readonly string[], state: string): Promise<void> {
   for (const name of names) for (const pool of POOLS) await lab.daemon.api('PATCH', backendPath(pool, name), { state });
   await settled(lab);
 }
@@ -143,7 +145,7 @@ const shrink: Scenario = {
 };
 
 /** Clients whose lasting connections the balancer remembers, with the packets it counted: established for longer than a short one lives. */
-async function remembered({ lab }: Stage): Promise<Map<string, number>> {
+export async function remembered({ lab }: Stage): Promise<Map<string, number>> {
   const flows = new Map<string, number>();
   for (const pool of POOLS) {
     const { items } = (await lab.daemon.api('GET', `/api/v1/flows?service=${pool}&sort=age&limit=1000`)) as {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Child of the checker, one per backend, in its namespace: answers each record with BACKEND ID SEQUENCE BYTES, where BYTES is all that came
-// on this connection so far. A record that does not follow the one before is answered with what was wanted. Arguments: name, port, VIPs.
+// on this connection so far. A record that does not follow the one before is answered with what was wanted. Arguments: name, port, addresses.
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 
-const [name = '', port, ...vips] = process.argv.slice(2);
+const [name = '', port, ...addresses] = process.argv.slice(2);
 process.on('disconnect', () => process.exit(0));
 
 function serve(socket: Socket): void {
@@ -29,9 +29,9 @@ function serve(socket: Socket): void {
   socket.on('error', () => socket.destroy());
 }
 
-for (const vip of vips) {
+for (const host of addresses) {
   const server = createServer(serve);
-  server.listen({ host: vip, port: Number(port), backlog: 1024 });
+  server.listen({ host, port: Number(port), backlog: 1024 });
   await once(server, 'listening');
 }
 process.send?.('ready');

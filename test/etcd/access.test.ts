@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { buildApi } from '../../src/api/app.js';
 import type { EtcdConfig } from '../../src/controlplane/config.js';
 import { readAccess } from '../../src/controlplane/etcd/access.js';
 import type { EtcdAccess } from '../../src/controlplane/etcd/client.js';
@@ -12,6 +13,7 @@ import type { Store } from '../../src/controlplane/store.js';
 import { type Certificate, makeAuthority } from '../support/certificates.js';
 import { type Etcd, startEtcd } from '../support/etcd.js';
 import { until } from '../support/lab.js';
+import { nodeDouble } from '../unit/node-double.js';
 import { putPool } from '../unit/store-contract.js';
 import { assertEqualToEtcd, openStore } from './stores.js';
 
@@ -104,6 +106,17 @@ test('etcd store: a password over TLS, and the token that a restart of etcd take
     code: 'permission',
     message: /authentication failed/,
   });
+  // What is said to people has no secret in it, also when etcd is away.
+  const { hashKey } = one.store.read();
+  const app = buildApi({ store: one.store, node: nodeDouble() });
+  await etcd.kill();
+  await until('it is away', () => !one.store.state().connected);
+  const refused = await app.inject({ method: 'PUT', url: '/api/v1/pools/b', payload: {} });
+  assert.equal(refused.statusCode, 503);
+  const pools = await app.inject('/api/v1/pools');
+  await app.close();
+  const told = JSON.stringify([one.store.state(), other.store.state(), one.log, other.log, refused.body, pools.body]);
+  assert.ok(told.includes('etcd') && !told.includes('pass word') && !told.includes(hashKey), told);
 });
 
 test('etcd access: files that the configuration names', async (t) => {

@@ -51,6 +51,26 @@ test('etcd store: etcd killed: reads go on, writes are refused, and after its st
   );
 });
 
+test('etcd store: its faults are events: away and back, a document that is not in force, everything read anew', async (t) => {
+  const { etcd, store, events } = await openStore(t);
+  const told = () => events.since(0).events.map(({ type, severity }) => `${type} ${severity}`);
+  const has = (event: string) => () => told().includes(event);
+  assert.deepEqual(told(), ['store.relisted info', 'store.connected info']);
+  await store.update(() => [putPool('a', 1)]);
+  await etcd.client().commit([], [{ key: '/fairlead/v1/pools/bad', value: '{' }]);
+  await until('it is skipped', has('document.skipped warning'));
+  assert.equal(events.since(2).events[0]?.data?.key, 'pools/bad');
+  await etcd.kill();
+  await until('it is away', has('store.disconnected warning'));
+  await etcd.start();
+  await until('it is back', isUp(store));
+  assert.equal(told().at(-1), 'store.connected info');
+  await etcd.kill();
+  etcd.wipe();
+  await etcd.start();
+  await until('it is refused', has('store.refused error'));
+});
+
 test('etcd store: what was compacted while it could not see is listed again', async (t) => {
   const etcd = await startEtcd(t);
   const proxy = await startProxy(t, etcd.port);

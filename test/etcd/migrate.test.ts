@@ -11,6 +11,7 @@ import { openShared } from '../../src/controlplane/shared.js';
 import { parseState } from '../../src/controlplane/state-file.js';
 import type { Change } from '../../src/controlplane/store.js';
 import type { Snapshot } from '../../src/model/objects.js';
+import { openEventLog } from '../../src/observability/event-log.js';
 import { type Etcd, startEtcd } from '../support/etcd.js';
 import { until } from '../support/lab.js';
 import { mainFile } from '../support/serve.js';
@@ -146,7 +147,12 @@ test('migrate: a node that goes over to an empty etcd does not forget the file i
   const { store: settings } = loadConfig({ path: config, env: {}, flags: { 'store.type': 'etcd' } });
   const etcdSettings = { ...settings.etcd, snapshot: join(etcd.directory, 'snapshot.json') };
   const open = () =>
-    openShared({ ...settings, etcd: etcdSettings }, 'edge-1', { info: () => undefined, warn: () => undefined });
+    openShared(
+      { ...settings, etcd: etcdSettings },
+      'edge-1',
+      { info: () => undefined, warn: () => undefined },
+      openEventLog(),
+    );
   await assert.rejects(open(), {
     code: 'conflict',
     message: new RegExp(`"${file}" holds 300 objects; bring them over`),

@@ -7,6 +7,8 @@ import { type EtcdAccess, type EtcdClient, prefixRange } from '../../src/control
 import type { FollowTimes } from '../../src/controlplane/etcd/follow.js';
 import { openEtcdStore } from '../../src/controlplane/etcd/store.js';
 import type { Store } from '../../src/controlplane/store.js';
+import type { EventLog } from '../../src/model/events.js';
+import { openEventLog } from '../../src/observability/event-log.js';
 import { type Etcd, startEtcd } from '../support/etcd.js';
 
 export interface Line {
@@ -19,6 +21,7 @@ export interface Opened {
   readonly etcd: Etcd;
   readonly store: Store;
   readonly log: readonly Line[];
+  readonly events: EventLog;
   readonly snapshot: string;
 }
 
@@ -40,6 +43,7 @@ export async function openStore(
   const note = (level: Line['level']) => (fields: object, line: string) =>
     void log.push({ level, fields: { ...fields }, line });
   const snapshot = join(etcd.directory, `${name}.json`);
+  const events = openEventLog(1000, Date.now, 1);
   const access = etcd.access(over);
   const store = await openEtcdStore({
     client: wrap(etcd.client(over)),
@@ -47,10 +51,11 @@ export async function openStore(
     snapshot,
     endpoints: access.endpoints.length,
     log: { info: note('info'), warn: note('warn') },
+    events,
     ...(times && { times }),
   });
   etcd.using(store);
-  return { etcd, store, log, snapshot };
+  return { etcd, store, log, events, snapshot };
 }
 
 /** Asserts that the store holds what etcd holds: every document with its revision, and nothing else. */

@@ -10,6 +10,12 @@ const pairId = (packet: Packet): string =>
   `${packet.from.toString('latin1')}${packet.to.toString('latin1')}/${packet.protocol}`;
 const datagramId = (packet: Packet): string => `${pairId(packet)}/${(packet.fragment as Fragment).id}`;
 
+/** What a first fragment leaves for the others. */
+export function remember(world: World, packet: Packet, seen: Datagram): void {
+  world.datagrams.set(datagramId(packet), seen);
+  world.pairs.set(pairId(packet), seen);
+}
+
 /** Where a first fragment goes instead, and what it leaves for the others. */
 export function firstFragment(world: World, service: ModelService, packet: Packet, choice: Choice): Choice {
   const earlier = world.datagrams.get(datagramId(packet));
@@ -17,9 +23,7 @@ export function firstFragment(world: World, service: ModelService, packet: Packe
     earlier?.early && earlier.service.pool === service.pool ? takes(world, earlier.backend, service.flags) : null;
   const backend = early ?? choice.backend;
   if (backend === null) return choice;
-  const seen: Datagram = { service, backend: backend.number, early: false };
-  world.datagrams.set(datagramId(packet), seen);
-  world.pairs.set(pairId(packet), seen);
+  remember(world, packet, { service, backend: backend.number, early: false });
   return { ...choice, backend };
 }
 
@@ -50,6 +54,7 @@ function lookUp(world: World, packet: Packet): Found {
   const known = datagram ?? world.pairs.get(pairId(packet));
   const remembered = known && takes(world, known.backend, known.service.flags);
   if (remembered) return { service: known.service, backend: remembered, early: !datagram };
+  if (known && (known.service.flags & ServiceFlag.NAT) !== 0) return { service: known.service, backend: null };
   const services = (world.vips.get(packet.to.toString('latin1')) ?? []).filter(
     ({ protocol }) => protocol === packet.protocol,
   );

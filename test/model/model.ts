@@ -2,7 +2,7 @@
 // What becomes of a frame, by docs/packet-path.md. Changes `world` as the packet path changes its tables.
 import { Reason, ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { choose, findService, guard } from './choose.js';
-import { firstFragment, laterFragment } from './fragments.js';
+import { firstFragment, laterFragment, remember } from './fragments.js';
 import { icmp } from './icmp.js';
 import { leaveToNat, send } from './outer.js';
 import { isFirst, parse, TCP, UDP } from './parse.js';
@@ -19,7 +19,10 @@ export function model(world: World, frame: Buffer, linear = frame.length): Verdi
   if (service === null) return ends(Reason.NOT_OURS);
   const refused = guard(service, packet.from);
   if (refused !== null) return ends(refused, service.number);
-  if ((service.flags & ServiceFlag.NAT) !== 0) return leaveToNat(service, packet);
+  if ((service.flags & ServiceFlag.NAT) !== 0) {
+    if (packet.fragment) remember(world, packet, { service, backend: 0, early: false });
+    return leaveToNat(service, packet);
+  }
   const own = choose(world, service, packet);
   const choice = packet.fragment ? firstFragment(world, service, packet, own) : own;
   const { backend, tallies } = choice;

@@ -3,10 +3,12 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { after, afterEach, before, test } from 'node:test';
 import { type NativeLink, native } from '../../src/dataplane/native.js';
+import { objectPath } from '../../src/dataplane/program.js';
 import { startInside, stopChild } from '../../src/lab/children.js';
-import { run } from '../../src/lab/netns.js';
+import { namespacePath, run } from '../../src/lab/netns.js';
 import { parseAddress } from '../../src/model/address.js';
 import { ownersList } from '../model/outer.js';
 import { type AgentNode, KEY, openAgentNode, STRANGE_VIP, VIP, VIP6 } from '../support/agent-node.js';
@@ -45,6 +47,9 @@ after(async () => {
   tunnels?.close();
   await node.close();
 });
+
+const inBackend = ({ backend }: AgentNode, ...command: string[]): Promise<string> =>
+  run('nsenter', [`--net=${namespacePath(backend)}`, ...command]);
 
 const serveEcho = async (...vips: readonly string[]): Promise<void> => {
   server = await startInside(node.backend, 'echo-server.js', ['be1', '80', `${ECHO_PORT}`, ...vips]);
@@ -86,8 +91,12 @@ for (const mode of ['native', 'generic'])
     await agent.kill('SIGTERM');
   });
 
-for (const xdp of ['native', 'generic'])
-  test(`agent: what has no socket here goes on to the next owner, if the list was made under the configured key; ${xdp}`, async () => {
+for (const [xdp, tc] of [
+  ['native', 'auto'],
+  ['generic', 'auto'],
+  ['native', 'clsact'],
+])
+  test(`agent: what has no socket here goes on to the next owner, if the list was made under the configured key; ${xdp}, ${tc}`, async () => {
     const inner = { from: '10.8.0.1', to: VIP, fromPort: 40_001, toPort: 9 };
     const bytes = (address: string): Buffer => Buffer.from(parseAddress(address).bytes);
     const inside = { ...inner, from: bytes(inner.from), to: bytes(inner.to), v6: false };
@@ -96,7 +105,7 @@ for (const xdp of ['native', 'generic'])
     const payload = Buffer.concat([list, tcp]);
     const send = (timeoutMs: number): Promise<Buffer | null> =>
       sendGue({ payload, from: '10.9.0.1', listen: { address: NEXT_OWNER, port: 6080 }, timeoutMs });
-    const interfaces = `[{ name: eth0, xdp: ${xdp} }]`;
+    const interfaces = `[{ name: eth0, xdp: ${xdp}, tc: ${tc} }]`;
     const agent = await node.started({ interfaces });
     const onward = Buffer.from(payload);
     onward.writeUInt8(1, 5); // the next one is behind the list: there is none
@@ -188,6 +197,54 @@ test('agent: detach takes everything off; an address that was there before stays
     assert.equal(await node.detach(), 'nothing of Fairlead was attached\n');
   } finally {
     await run('ip', ['-n', node.backend, 'address', 'del', `${STRANGE_VIP}/32`, 'dev', 'lo']);
+  }
+});
+
+test('agent: by clsact a filter stays, is replaced, gives way to tcx and comes back, and leaves with its qdisc', async () => {
+  const qdiscs = (): Promise<string> => inBackend(node, 'tc', 'qdisc', 'show', 'dev', 'eth0');
+  const filter = async (): Promise<string | undefined> =>
+    / handle 0xfa2 tc_agent.* id (\d+)/.exec(
+      await inBackend(node, 'tc', 'filter', 'show', 'dev', 'eth0', 'ingress'),
+    )?.[1];
+  const clsact = { interfaces: '[{ name: eth0, tc: clsact }]' };
+  const first = await node.started(clsact);
+  const id = await filter();
+  assert.ok(id !== undefined && (await node.traces()).tc.length === 0);
+  await first.kill('SIGKILL');
+  assert.equal(await filter(), id);
+  await serveEcho(VIP);
+  const second = await node.started(clsact);
+  const replaced = await filter();
+  assert.ok(replaced !== undefined && replaced !== id);
+  await exchange(VIP, 5);
+  await second.kill('SIGTERM');
+  const third = await node.started({ interfaces: '[{ name: eth0, tc: tcx }]' });
+  assert.deepEqual([await filter(), (await node.traces()).tc], [undefined, ['0-native-eth0 tc_agent']]);
+  assert.doesNotMatch(await qdiscs(), /clsact/);
+  await third.kill('SIGTERM');
+  const fourth = await node.started(clsact);
+  assert.ok((await filter()) !== undefined);
+  assert.deepEqual((await node.traces()).tc, []);
+  await exchange(VIP, 5);
+  await fourth.kill('SIGTERM');
+  assert.match(await node.detach(), /program of the agent taken off: eth0/);
+  assert.equal(await filter(), undefined);
+  assert.doesNotMatch(await qdiscs(), /clsact/);
+});
+
+test('agent: a start that fails takes its filter and its qdisc away again', async () => {
+  const interfaces = '[{ name: eth0, tc: clsact }, { name: eth1 }]';
+  const object = native.openObject(objectPath('xdp_pass'));
+  await object.load();
+  const link = await native.attachXdp(object.program('xdp_pass'), 'eth1', namespacePath(node.backend), 'generic');
+  try {
+    const agent = node.start({ interfaces });
+    assert.notEqual((await agent.ended).code, 0);
+    assert.doesNotMatch(await inBackend(node, 'tc', 'qdisc', 'show', 'dev', 'eth0'), /clsact/);
+    assert.equal(existsSync(node.root), false);
+  } finally {
+    link.close();
+    object.close();
   }
 });
 

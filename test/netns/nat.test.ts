@@ -331,7 +331,7 @@ test('nat: the program is named beside the other', async () => {
   assert.equal(nat?.capacity, 4096);
   const [program] = nat?.programs ?? [];
   assert.deepEqual([program?.interface, program?.program], [interfaces[0]?.name, 'tc_nat']);
-  const labels = `program="tc_nat",interface="${program?.interface}",mode="tc",tag="${program?.tag}"`;
+  const labels = `program="tc_nat",interface="${program?.interface}",mode="tcx",tag="${program?.tag}"`;
   assert.equal(await metric(`fairlead_bpf_program_info{${labels}}`), 1);
 });
 

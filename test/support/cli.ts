@@ -54,6 +54,8 @@ export const noParts: LocalParts = {
   serve: unexpected,
   agent: unexpected,
   detach: unexpected,
+  doctor: unexpected,
   migrate: unexpected,
+  token: { list: unexpected, create: unexpected, remove: unexpected },
   lab: { up: unexpected, down: unexpected, run: unexpected, status: unexpected },
 };

@@ -45,7 +45,7 @@ export interface EtcdTls {
 }
 
 /** Starts etcd; it ends with the test, or with this process. */
-export async function startEtcd(t: TestContext, tls: EtcdTls | null = null): Promise<Etcd> {
+export async function startEtcd(t: Pick<TestContext, 'after'>, tls: EtcdTls | null = null): Promise<Etcd> {
   const peer = await freePort();
   return startMember(t, tls, peer, 'default', `default=http://127.0.0.1:${peer}`);
 }
@@ -61,7 +61,7 @@ export async function startMembers(t: TestContext, count: number): Promise<reado
 const token = (cluster: string): string => (cluster.includes(',') ? cluster.slice(-5) : String(Math.random()));
 
 async function startMember(
-  t: TestContext,
+  t: Pick<TestContext, 'after'>,
   tls: EtcdTls | null,
   peer: number,
   name: string,

@@ -3,8 +3,8 @@
 import { addressField } from '../../src/controlplane/kernel-state.js';
 import { ServiceFlag } from '../../src/dataplane/abi.gen.js';
 import { loadNat, type NatTables, type NatTimeouts, writeNatService, writePool } from '../../src/dataplane/nat.js';
-import { MapShape, NatConnection, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
-import type { NativeProgram, NativeRun } from '../../src/dataplane/native.js';
+import { MapShape, NatConnection, NatDetail, NatOutcome, NatState } from '../../src/dataplane/nat-abi.gen.js';
+import { type NativeProgram, type NativeRun, native } from '../../src/dataplane/native.js';
 import { parseAddress } from '../../src/model/address.js';
 import { writePrefix } from '../../src/model/prefix.js';
 import { openPacketPath, type PacketPath, TEST_CONFIG } from './packet-path.js';
@@ -37,15 +37,16 @@ export interface NatPath extends PacketPath {
     ring: number,
     pool: number,
     poolOther?: number,
+    mss?: number,
   ): void;
-  /** What tc_nat makes of a frame that came in by lo. */
-  run(frame: Uint8Array): NativeRun;
+  /** What tc_nat makes of a frame that came in by lo, or as the context (see skbContext) says. */
+  run(frame: Uint8Array, context?: Uint8Array): NativeRun;
   /** What tc_nat_out makes of a frame on its way out. */
   leave(frame: Uint8Array): NativeRun;
   /** Sources that are translated to a pool on their way out. */
   egress(prefix: string, pool: number): void;
   /** Connections that are not over, as the kernel has them. */
-  connections(): NatConnection[];
+  connections(): (NatConnection & NatDetail)[];
   /** Has the kernel sweep; without, connections stay. */
   sweep(): void;
   /** Packets of a service so far, all outcomes that are not 0. */
@@ -83,11 +84,11 @@ export async function openNatPath(
       }
       next += 65536 * addresses.length;
     },
-    nat(number, address, port, protocol, ring, pool, poolOther = 0) {
-      writeNatService(tables, number, { address: addressField(address), pool, poolOther });
+    nat(number, address, port, protocol, ring, pool, poolOther = 0, mss = 0) {
+      writeNatService(tables, number, { address: addressField(address), pool, mss, poolOther, gone: 0 });
       path.service(number, address, port, protocol, ring, number * 16, ServiceFlag.NAT);
     },
-    run: (frame) => program?.run(frame, null) ?? fail(),
+    run: (frame, context) => program?.run(frame, context ?? null) ?? fail(),
     leave: (frame) => out?.run(frame, null) ?? fail(),
     egress(prefix, pool) {
       const name = prefix.includes(':') ? 'nat_egress6' : 'nat_egress4';
@@ -96,9 +97,10 @@ export async function openNatPath(
       tables.handle[name].set(key, new Uint8Array(Uint32Array.of(pool).buffer), 0);
     },
     connections: () =>
-      Array.from({ length: tables.counts[0] ?? 0 }, (_, id) =>
-        NatConnection.decode(tables.connections.subarray(id * NatConnection.size, (id + 1) * NatConnection.size)),
-      ).filter(({ state }) => state !== NatState.FREE && state !== NatState.GONE),
+      Array.from({ length: tables.counts[0] ?? 0 }, (_, id) => ({
+        ...NatConnection.decode(tables.connections.subarray(id * NatConnection.size, (id + 1) * NatConnection.size)),
+        ...NatDetail.decode(tables.details.subarray(id * NatDetail.size, (id + 1) * NatDetail.size)),
+      })).filter(({ state }) => state !== NatState.FREE && state !== NatState.GONE),
     sweep: () => void start?.run(new Uint8Array(64), null),
     outcomes(service) {
       const value = tables.handle.nat_outcomes.get(new Uint8Array(Uint32Array.of(service).buffer));
@@ -124,6 +126,14 @@ export async function openNatPath(
 const fail = (): never => {
   throw new Error('tc_nat has no program');
 };
+
+/** struct __sk_buff for a run: the interface it came in by, and the payload of the pieces a super-packet is cut to. */
+export function skbContext(more: { readonly interface?: number; readonly gsoSize?: number }): Uint8Array {
+  const context = new DataView(new ArrayBuffer(192));
+  context.setUint32(40, more.interface ?? native.interfaceIndex('lo'), true);
+  context.setUint32(176, more.gsoSize ?? 0, true);
+  return new Uint8Array(context.buffer);
+}
 
 /** An address as 16 bytes. */
 export const bytes16 = (address: string): Uint8Array => {

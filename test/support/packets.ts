@@ -17,6 +17,7 @@ export interface PacketSpec {
   readonly unsummed?: boolean; // UDP without a checksum
   readonly data?: Uint8Array; // the payload itself, instead of `payload`
   readonly df?: boolean; // default true
+  readonly tcpOptions?: Uint8Array; // whole words
 }
 
 const ETHERNET = Buffer.from('020000000001020000000002', 'hex');
@@ -32,12 +33,14 @@ export function checksum(data: Uint8Array, start = 0): number {
 
 function transport(spec: PacketSpec): Buffer {
   const payload = Buffer.from(spec.data ?? Buffer.alloc(spec.payload ?? 0, 0x5a));
-  const header = Buffer.alloc(spec.protocol === 'tcp' ? 20 : 8);
+  const options = spec.tcpOptions ?? new Uint8Array();
+  const header = Buffer.alloc(spec.protocol === 'tcp' ? 20 + options.length : 8);
   header.writeUInt16BE(spec.fromPort, 0);
   header.writeUInt16BE(spec.toPort, 2);
   if (spec.protocol === 'tcp') {
     header.writeUInt32BE(1000, 4);
-    header.writeUInt8(5 << 4, 12);
+    header.writeUInt8((5 + options.length / 4) << 4, 12);
+    header.set(options, 20);
     header.writeUInt8(spec.flags ?? TCP.ACK, 13);
     header.writeUInt16BE(65535, 14);
   } else {
@@ -121,7 +124,7 @@ export function ipFrame(
   to: string,
   protocol: number,
   payload: Uint8Array,
-  more: { tos?: number; ttl?: number; fragment?: number; id?: number; options?: number } = {},
+  more: { tos?: number; ttl?: number; fragment?: number; id?: number; options?: number; df?: boolean } = {},
 ): Buffer {
   const header = from.includes(':')
     ? ipv6Header(from, to, protocol, payload.length, { trafficClass: more.tos ?? 0, hopLimit: more.ttl ?? 64 })
@@ -130,7 +133,7 @@ export function ipFrame(
 }
 
 /** The sum RFC 8200, 8.1 puts in front of a transport's, as `checksum` starts from it. */
-function pseudoSum(from: string, to: string, protocol: number, size: number): number {
+export function pseudoSum(from: string, to: string, protocol: number, size: number): number {
   const rest = Buffer.alloc(8);
   rest.writeUInt32BE(size, 0);
   rest.writeUInt32BE(protocol, 4);
@@ -142,6 +145,19 @@ export function icmpMessage(from: string, to: string, type: number, code: number
   const message = Buffer.concat([Buffer.of(type, code, 0, 0), rest]);
   message.writeUInt16BE(checksum(message, from.includes(':') ? pseudoSum(from, to, 58, message.length) : 0), 2);
   return message;
+}
+
+/** An ICMP or ICMPv6 message in a frame: type, code, the word behind the checksum, and what follows that. */
+export function icmpFrame(
+  from: string,
+  to: string,
+  [type, code, word]: readonly [number, number, number],
+  body: Uint8Array,
+  more: Parameters<typeof ipFrame>[4] = {},
+): Buffer {
+  const rest = Buffer.concat([Buffer.alloc(4), body]);
+  rest.writeUInt32BE(word);
+  return ipFrame(from, to, from.includes(':') ? 58 : 1, icmpMessage(from, to, type, code, rest), more);
 }
 
 /** IEEE 802.1Q tags as on the wire: type and TCI of each, the outer one first. */

@@ -31,7 +31,7 @@ export interface Reconciled {
   /** Writes these objects and waits until the kernel has them. */
   put(...objects: (Pool | Service)[]): Promise<void>;
   remove(...objects: (Pool | Service)[]): Promise<void>;
-  /** A round that has nothing to do, unless something else changed. */
+  /** What comes every 10 seconds: all is compared with the kernel, and a round that has nothing to do, unless something changed. */
   round(): Promise<void>;
   /** Ends the reconciler and starts another, as a new daemon would. */
   restart(): Promise<void>;
@@ -41,16 +41,20 @@ export interface Reconciled {
 
 const VERDICTS = ['aborted', 'drop', 'pass', 'tx', 'redirect'];
 const ROUND_MS = 20_000;
+const ROUTED = { ...HOP, onLink: false };
 
 export const changeOf = (object: Pool | Service): Exclude<Change, { kind: 'health' }> =>
   'backends' in object
     ? { kind: 'pool', name: object.name, value: object }
     : { kind: 'service', name: object.name, value: object };
 
-/** `initial`: what the store holds. */
-export async function openReconciled(t: TestContext, initial?: Snapshot): Promise<Reconciled> {
+/** `initial`: what the store holds; or the store itself, which whoever opened it closes. */
+export async function openReconciled(
+  t: Pick<TestContext, 'after'>,
+  from: { readonly initial?: Snapshot; readonly store?: Store } = {},
+): Promise<Reconciled> {
   const { maps, program, close } = await openPacketPath();
-  const store = openMemoryStore(initial);
+  const store = from.store ?? openMemoryStore(from.initial);
   const lost = new Set<string>();
   const routed = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
@@ -59,7 +63,7 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     async resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>> {
       await on.resolve();
       return new Map(
-        addresses.map((address) => [address, lost.has(address) ? null : { ...HOP, onLink: !routed.has(address) }]),
+        addresses.map((address) => [address, lost.has(address) ? null : routed.has(address) ? ROUTED : HOP]),
       );
     },
     onChange(listener: () => void): void {
@@ -109,10 +113,7 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
     on,
     put: (...objects) => update(objects.map(changeOf)),
     remove: (...objects) => update(objects.map((object) => ({ ...changeOf(object), value: null }))),
-    async round() {
-      const [pool] = store.read().pools.values();
-      await update(pool ? [changeOf(pool.value)] : []);
-    },
+    round: () => reconciler.verify(),
     async restart() {
       await reconciler.close();
       reconciler = startReconciler(maps, store, resolver, async () => null, {
@@ -133,11 +134,11 @@ export async function openReconciled(t: TestContext, initial?: Snapshot): Promis
   };
   t.after(async () => {
     await reconciler.close();
-    await store.close();
+    if (!from.store) await store.close();
     program.close();
     maps.close();
   });
-  await reconciler.applied(initial?.revision ?? 0, ROUND_MS);
+  await reconciler.applied(store.read().revision, ROUND_MS);
   return node;
 }
 

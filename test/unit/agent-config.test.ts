@@ -96,7 +96,7 @@ bpffs: bpf
 keyFile: ${keyFile}
 `;
   assert.deepEqual(problemsOf(text), [
-    '1:28: interfaces[0].xpd: unknown key; known: name, xdp',
+    '1:28: interfaces[0].xpd: unknown key; known: name, xdp, tc',
     '2:13: balancers[0]: "10.0.0.1/24" has bits set behind the prefix; write 10.0.0.0/24',
     '2:39: balancers[2]: "10.1.0.0/16" is in the list already',
     '2:52: balancers[3]: "x" is not an address prefix such as 10.0.0.0/8',

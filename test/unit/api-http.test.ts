@@ -48,6 +48,22 @@ test('api: a body that is not JSON is 400 and says where', async (t) => {
   }
 });
 
+test('api: a body that is nested very deeply is 400, however deep', async (t) => {
+  const { call } = setup(t);
+  for (const depth of [100, 10_000, 1_000_000])
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":[', ']}'],
+    ] as const) {
+      const whole = await call('PUT', '/api/v1/pools/web', open.repeat(depth) + close.repeat(depth), json);
+      assertProblem(whole, 400, 'invalid', ['']);
+      assert.match(whole.json().detail, /nested deeper than 64 levels/);
+      const half = await call('PATCH', '/api/v1/pools/web', open.repeat(depth), json);
+      assertProblem(half, 400, 'invalid', ['']);
+      assert.match(half.json().detail, depth === 100 ? /the end of the text/ : /wanted at most 1000 levels/);
+    }
+});
+
 test('api: a body that would poison prototypes has unknown fields', async (t) => {
   const { call } = setup(t);
   const poison = '{"__proto__": {"name": "x"}, "constructor": {"prototype": {"x": 1}}}';
@@ -91,7 +107,7 @@ test('api: flows take their query, with the client in canonical form', async (t)
     handshakeNs: null,
   } as const;
   node.known.flows = [flow];
-  assert.deepEqual((await call('GET', '/api/v1/flows')).json(), { items: [flow] });
+  assert.deepEqual((await call('GET', '/api/v1/flows')).json(), { items: [flow], nextCursor: null });
   assert.deepEqual(node.asked.flows, { sort: 'bytes', limit: 100 });
   await call('GET', '/api/v1/flows?service=www&backend=b1&client=2001:DB8::0:1&sort=age&limit=5');
   assert.deepEqual(node.asked.flows, { service: 'www', backend: 'b1', client: '2001:db8::1', sort: 'age', limit: 5 });
@@ -140,7 +156,10 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
     '/api/v1/pools/{pool}/backends/{name}': one,
     '/api/v1/pools/{pool}/backends/{name}/drain': ['post'],
     '/api/v1/pools/{pool}/backends/{name}/undrain': ['post'],
+    '/api/v1/configuration': ['get', 'put'],
     '/api/v1/agent-key': ['get'],
+    '/api/v1/events': ['get'],
+    '/api/v1/topology': ['get'],
     '/api/v1/flows': ['get'],
     '/api/v1/drops': ['get'],
     '/api/v1/status': ['get'],
@@ -159,7 +178,13 @@ test('api: OpenAPI 3.1 describes every route, and /docs shows it', async (t) => 
       false,
     ],
   );
-  assert.deepEqual(put.parameters.map(({ name }: { name: string }) => name).sort(), ['dryRun', 'name', 'wait']);
+  assert.deepEqual(put.parameters.map(({ name }: { name: string }) => name).sort(), [
+    'dryRun',
+    'if-match',
+    'if-none-match',
+    'name',
+    'wait',
+  ]);
   assert.ok(put.responses.default.content['application/problem+json'].schema.properties.errors);
   const docs = await call('GET', '/docs/');
   assert.equal(docs.statusCode, 200);

@@ -7,7 +7,7 @@ const www = '/api/v1/services/www';
 const web = '/api/v1/pools/web';
 const b1 = `${web}/backends/b1`;
 
-// Each row: what, where, the body, then every pointer with its exact detail.
+// What, where, the body, then every pointer with its exact detail.
 type Case = [name: string, path: string, body: unknown, errors: Record<string, string>];
 
 const bad: Case[] = [
@@ -156,6 +156,17 @@ const bad: Case[] = [
     www,
     { ...wwwService, snat: 'auto' },
     { '/snat': 'is for forwarding nat, the service has "ipip"' },
+  ],
+  ...([535, 65496, 'some', null] as const).map((mss): Case => {
+    const got = typeof mss === 'number' ? `the number ${mss}` : JSON.stringify(mss);
+    const errors = { '/mss': `got ${got}; wanted "auto" or 536 to 65495 bytes` };
+    return [`an MSS: ${mss}`, www, { ...wwwService, forwarding: 'nat', mss }, errors];
+  }),
+  [
+    'an MSS without NAT',
+    www,
+    { ...wwwService, mss: 'auto' },
+    { '/mss': 'is for forwarding nat, the service has "ipip"' },
   ],
   [
     'what NAT has not',

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify';
+import type { Access } from '../../src/api/access/access.js';
 import { buildApi } from '../../src/api/app.js';
 import { openMemoryStore } from '../../src/controlplane/memory-store.js';
 import type { Store } from '../../src/controlplane/store.js';
@@ -14,11 +15,11 @@ export interface Setup {
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
 }
 
-/** The API over an empty memory store; closed when the test ends. */
-export function setup(t: TestContext): Setup {
+/** The API over an empty memory store; closed when the test ends. Without `access` everybody is let in. */
+export function setup(t: TestContext, access?: Access): Setup {
   const store = openMemoryStore();
   const node = nodeDouble();
-  const app = buildApi({ store, node });
+  const app = buildApi({ store, node, ...(access === undefined ? {} : { access }) });
   t.after(() => app.close());
   return {
     app,

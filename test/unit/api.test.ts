@@ -204,12 +204,18 @@ test('api: dryRun answers what would be stored and stores nothing', async (t) =>
   const before = store.read();
   const put = await call('PUT', `${services}/new?dryRun=true`, { ...wwwService, port: 81 });
   assert.deepEqual([put.statusCode, put.headers.etag, put.headers.location], [200, undefined, undefined]);
-  assert.deepEqual(put.json(), { ...whole, name: 'new', port: 81, revision: 3, status: null });
+  const { effect, ...shown } = put.json();
+  assert.deepEqual(shown, { ...whole, name: 'new', port: 81, revision: 3, status: null });
+  assert.deepEqual(effect.changes, [{ kind: 'service', name: 'new', action: 'create' }]);
   assert.equal((await call('PATCH', `${www}?dryRun=true`, { port: 9 })).json().port, 9);
   assert.equal((await call('PUT', `${www}?dryRun=true`, wwwService)).json().revision, 2);
   assert.equal((await call('POST', `${pools}?dryRun=true`, {})).statusCode, 200);
   assert.equal((await call('POST', `${pools}/web/backends/b1/drain?dryRun=true`)).json().state, 'drain');
-  assert.equal((await call('DELETE', `${www}?dryRun=true`)).statusCode, 204);
+  const gone = await call('DELETE', `${www}?dryRun=true`);
+  assert.deepEqual(
+    [gone.statusCode, gone.json().effect.changes],
+    [200, [{ kind: 'service', name: 'www', action: 'delete' }]],
+  );
   assertProblem(await call('DELETE', `${pools}/web?dryRun=true`), 409, 'conflict');
   assertProblem(await call('PUT', `${www}?dryRun=true`, {}), 400, 'invalid');
   assert.equal(store.read(), before);

@@ -14,7 +14,7 @@ const backends = [
 const nat = {
   capacity: 262_144,
   entries: 131_072,
-  programs: [{ interface: 'eth0', program: 'tc_nat', tag: 'c0ffee' }],
+  programs: [{ interface: 'eth0', program: 'tc_nat', mode: 'tcx', tag: 'c0ffee' }],
 };
 
 let server: ApiServer;
@@ -52,7 +52,7 @@ test('cli: status has a line of NAT where it is in use', async () => {
     '',
     'NAT',
     '  Connections  131072 of 262144 (50.0%)',
-    '  Program      tc_nat c0ffee on eth0',
+    '  Program      tc_nat c0ffee on eth0 (tcx)',
   ]);
 });
 
@@ -100,5 +100,9 @@ test('cli: put sends what becomes of sources', async () => {
   ]) {
     await run(`${put} --snat ${text}`);
     assert.deepEqual(sent(), { ...document, snat });
+  }
+  for (const mss of ['auto', 1400]) {
+    await run(`${put} --mss ${mss}`);
+    assert.deepEqual(sent(), { ...document, mss });
   }
 });

@@ -43,6 +43,12 @@ const etcd = {
   snapshot: '/var/lib/fairlead/etcd-snapshot.json',
 };
 
+const api = {
+  socket: '/run/fairlead/api.sock',
+  ...{ socketGroup: null, listen: null, tls: null, clients: [], tokens: null, open: 'probes' },
+  ...{ requestsPerSecond: 1000, audit: null },
+};
+
 const small = 'interfaces: [{ name: eth0 }]\n';
 
 test('config: an interface is enough, everything else has a default', () => {
@@ -50,7 +56,7 @@ test('config: an interface is enough, everything else has a default', () => {
     node: hostname(),
     interfaces: [{ name: 'eth0', xdp: 'auto' }],
     store: { type: 'file', path: '/var/lib/fairlead/state.json', follow: false, etcd },
-    api: { socket: '/run/fairlead/api.sock', listen: null },
+    api,
     flows: { perCpu: 131_072, mode: 'all', newPerSecond: 65_536 },
     tunnel: { source: null, source6: null, mtu: 1500 },
     nat: {
@@ -71,7 +77,16 @@ interfaces:
 store: { type: file, path: /srv/state.json }
 api:
   socket: /run/x.sock
-  listen: 127.0.0.1:7080
+  socketGroup: ops
+  listen: 0.0.0.0:7443
+  tls: { cert: /etc/x.pem, key: /etc/x.key, clientCa: /etc/ca.pem }
+  clients:
+    - { cn: root, scope: admin }
+    - { san: "DNS:ci.example", scope: read }
+  tokens: /etc/tokens
+  open: metrics
+  requestsPerSecond: 7
+  audit: /var/log/audit.jsonl
 flows: { perCpu: 4096, mode: all, newPerSecond: 100 }
 tunnel: { source: 192.0.2.1, source6: 2001:db8::1, mtu: 9000 }
 nat:
@@ -81,7 +96,7 @@ nat:
   prefix: fd00:64::/96
   egress:
     - { from: [10.1.0.0/16, 10.2.0.0/16], interface: eth1, to: [192.0.2.9] }
-    - { from: ['fd00:1::/32'], interface: eth1, to: ['2001:db8::9'] }
+    - { from: ['fd00:1::/32'], interface: eth1, to: ['2001:db8::9'], mss: 1220 }
   tcpNew: 1
   tcpEstablished: 2
   tcpClosing: 3
@@ -97,14 +112,22 @@ bpffs: /srv/bpf
       { name: 'eth1', xdp: 'generic' },
     ],
     store: { type: 'file', path: '/srv/state.json', follow: false, etcd },
-    api: { socket: '/run/x.sock', listen: '127.0.0.1:7080' },
+    api: {
+      ...{ socket: '/run/x.sock', socketGroup: 'ops', listen: '0.0.0.0:7443' },
+      tls: { cert: '/etc/x.pem', key: '/etc/x.key', clientCa: '/etc/ca.pem' },
+      clients: [
+        { cn: 'root', scope: 'admin' },
+        { san: 'DNS:ci.example', scope: 'read' },
+      ],
+      ...{ tokens: '/etc/tokens', open: 'metrics', requestsPerSecond: 7, audit: '/var/log/audit.jsonl' },
+    },
     flows: { perCpu: 4096, mode: 'all', newPerSecond: 100 },
     tunnel: { source: '192.0.2.1', source6: '2001:db8::1', mtu: 9000 },
     nat: {
       ...{ connections: 1024, source: '192.0.2.2', source6: '2001:db8::2', prefix: 'fd00:64::' },
       egress: [
         { from: ['10.1.0.0/16', '10.2.0.0/16'], interface: 'eth1', to: ['192.0.2.9'] },
-        { from: ['fd00:1::/32'], interface: 'eth1', to: ['2001:db8::9'] },
+        { from: ['fd00:1::/32'], interface: 'eth1', to: ['2001:db8::9'], mss: 1220 },
       ],
       timeouts: { tcpNew: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpNew: 5, udpEstablished: 6 },
     },
@@ -125,6 +148,13 @@ test('config: what leaves with which address: mistakes are named', () => {
     ['[{ from: [10.0.0.0/8], interface: eth0, to: ["fd00::1"] }]', /from and to are of two families/],
     ['[{ from: [10.0.0.0/8], interface: "a b", to: [192.0.2.1] }]', /interface: got "a b"/],
     ['[{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1], via: 1 }]', /unknown key/],
+    ...['535', '65496', '"1400"', '1400.5', 'none'].map(
+      (mss) =>
+        [
+          `[{ from: [10.0.0.0/8], interface: eth0, to: [192.0.2.1], mss: ${mss} }]`,
+          /egress\[0\]\.mss: got .*, wanted "auto" or 536 to 65495 bytes/,
+        ] as const,
+    ),
   ] as const)
     assert.match(bad(egress).join(' '), wanted, egress);
 });
@@ -151,14 +181,14 @@ interfaces:
   - { name: eth/1 }
   - eth2
   - { nam: eth3 }
-  - { name: eth0 }
-  - { name: eth0 }
+  - { name: eth0, tc: tcx }
+  - { name: eth0, tc: ingress }
 store:
   type: file
   path: state.json
 api:
   socket: run/x.sock
-  listen: 0.0.0.0:80
+  listen: example:80
 flows: { perCpu: 1000, perCPU: 1 }
 tunnel:
   source: 2001:db8::1
@@ -172,11 +202,12 @@ flows.mode: all
     '4:13: interfaces[1].name: got "eth/1", wanted the name of an interface, as eth0',
     '5:5: interfaces[2]: got "eth2", wanted { name: eth0, xdp: auto }',
     '6:5: interfaces[3].name: got nothing, wanted the name of an interface, as eth0',
-    '6:7: interfaces[3].nam: unknown key; known: name, xdp',
+    '6:7: interfaces[3].nam: unknown key; known: name, xdp, tc',
     '8:13: interfaces[5].name: "eth0" is in the list already',
+    '8:23: interfaces[5].tc: got "ingress", wanted auto, tcx or clsact',
     '11:9: store.path: got "state.json", wanted an absolute path',
     '13:11: api.socket: got "run/x.sock", wanted an absolute path of at most 107 bytes',
-    '14:11: api.listen: got "0.0.0.0:80", wanted a loopback ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"; another address needs tls, which this version has not',
+    '14:11: api.listen: got "example:80", wanted ADDRESS:PORT, as 127.0.0.1:7080 or "[::1]:7080"',
     '15:18: flows.perCpu: got 1000, wanted a power of two from 1024 to 4194304',
     '15:24: unknown key "flows.perCPU"; known in flows: perCpu, mode, newPerSecond',
     '17:11: tunnel.source: got "2001:db8::1", wanted an IPv4 address',
@@ -271,7 +302,9 @@ test('config: a file without an interface is refused, an empty one too', () => {
 test('config: what is not YAML, or not keys, is refused where it begins', () => {
   assert.deepEqual(problemsOf('node: a\nnode: b\n'), ['2:1: Map keys must be unique']);
   assert.deepEqual(problemsOf(`${small}---\n${small}`), ['2:1: a second document begins here; wanted one']);
-  assert.deepEqual(problemsOf(`${small}api: 7\n`), ['2:6: api: got 7, wanted the keys socket, listen']);
+  assert.deepEqual(problemsOf(`${small}api: 7\n`), [
+    '2:6: api: got 7, wanted the keys socket, socketGroup, listen, tls, clients, tokens, open, requestsPerSecond, audit',
+  ]);
   assert.deepEqual(problemsOf('- eth0\n'), [
     '1:1: got ["eth0"], wanted the keys node, interfaces, store, api, flows, tunnel, nat, bpffs',
   ]);
@@ -309,7 +342,7 @@ test('config: a wrong variable or flag is named, after the mistakes of the file'
   const env = { FAIRLEAD_FLOWS_PERCPU: 'many', FAIRLEAD_API_SOKET: '/x', FAIRLEAD_SOCKET: '/x', FAIRLEAD_URL: 'x' };
   assert.deepEqual(problemsOf(`${small}typo: 1\n`, { env, flags: { 'tunnel.mtu': '12', 'flows.x': '1' } }), [
     '2:1: unknown key "typo"; known: node, interfaces, store, api, flows, tunnel, nat, bpffs',
-    'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_LISTEN',
+    'FAIRLEAD_API_SOKET: unknown variable; known: FAIRLEAD_API_SOCKET, FAIRLEAD_API_SOCKETGROUP, FAIRLEAD_API_LISTEN, FAIRLEAD_API_TLS_CERT, FAIRLEAD_API_TLS_KEY, FAIRLEAD_API_TLS_CLIENTCA, FAIRLEAD_API_CLIENTS, FAIRLEAD_API_TOKENS, FAIRLEAD_API_OPEN, FAIRLEAD_API_REQUESTSPERSECOND, FAIRLEAD_API_AUDIT',
     'flag: unknown key "flows.x"; known in flows: perCpu, mode, newPerSecond',
     'FAIRLEAD_FLOWS_PERCPU: flows.perCpu: got "many", wanted a power of two from 1024 to 4194304',
     'flag: tunnel.mtu: got 12, wanted a whole number from 1280 to 9216',

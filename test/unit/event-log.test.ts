@@ -7,7 +7,7 @@ import { openEventLog } from '../../src/observability/event-log.js';
 const event = (type: string): NewEvent => ({ type, severity: 'info', object: null, message: `${type}.` });
 
 test('events: each has the next number and the time it was told', () => {
-  const log = openEventLog(10, () => Date.UTC(2026, 0, 2));
+  const log = openEventLog(10, () => Date.UTC(2026, 0, 2), 1);
   log.emit(event('node.started'));
   log.emit({ ...event('backend.down'), object: '/pools/web/backends/b1' });
   assert.deepEqual(log.since(1).events, [
@@ -23,7 +23,7 @@ test('events: each has the next number and the time it was told', () => {
 });
 
 test('events: the oldest go, and who asks for them is told how many', () => {
-  const log = openEventLog(3);
+  const log = openEventLog(3, Date.now, 1);
   for (let at = 1; at <= 10; at++) log.emit(event(`t.${at % 2}`));
   const { events, lost } = log.since(2);
   assert.deepEqual(

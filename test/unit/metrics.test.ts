@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, type TestContext, test } from 'node:test';
 import { DURATIONS } from '../../src/controlplane/health/checker.js';
+import { openEventLog } from '../../src/observability/event-log.js';
 import { truncate } from '../../src/observability/exposition.js';
 import { healthFamilies } from '../../src/observability/health-view.js';
 import { openMetrics } from '../../src/observability/metrics.js';
@@ -15,7 +16,7 @@ const www = serviceOf('www', 'web');
 const SIZE = 40; // an IPv4 header and a TCP header
 
 async function scrape(node: Reconciled): Promise<Map<string, Family>> {
-  const { contentType, text } = await openMetrics(node.facts)();
+  const { contentType, text } = await openMetrics(node.facts, openEventLog())();
   assert.equal(contentType, 'text/plain; version=0.0.4; charset=utf-8');
   return readExposition(text);
 }

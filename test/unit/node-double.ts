@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { changesOf } from '../../src/model/effect.js';
 import { FairleadError } from '../../src/model/errors.js';
 import type {
   FlowQuery,
@@ -10,6 +11,7 @@ import type {
   ServiceStatus,
 } from '../../src/model/node-view.js';
 import type { Snapshot } from '../../src/model/objects.js';
+import type { Topology } from '../../src/model/topology.js';
 
 /** A node without a kernel: knows what a test tells it, applies at once unless `stuck`, has room for `rooms` services. */
 export interface NodeDouble extends NodeView {
@@ -44,13 +46,20 @@ export function nodeDouble(): NodeDouble {
     pool: async (name) => node.known.pools.get(name) ?? null,
     async flows(query) {
       node.asked.flows = query;
-      return node.known.flows;
+      return { items: node.known.flows, last: null };
     },
     drops: async () => [{ service: null, reason: 'malformed', packets: 3 }],
     async applied(revision) {
       node.asked.applied = revision;
       if (node.stuck) throw new FairleadError('unavailable', 'pool "web" has no room');
     },
+    effect: async (before, next) => ({
+      changes: changesOf(before, next),
+      rows: { total: 0, moved: 0 },
+      flows: { live: 0, moved: 0, onMovedRows: 0 },
+      pools: [],
+    }),
+    topology: async () => emptyTopology,
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'fairlead_up 1\n' }),
     admit(next) {
       node.asked.admitted = next;
@@ -59,6 +68,17 @@ export function nodeDouble(): NodeDouble {
   };
   return node;
 }
+
+const emptyTopology: Topology = {
+  at: '2026-11-25T00:00:00Z',
+  intervalSeconds: 1,
+  servicesLeftOut: 0,
+  clients: [],
+  services: [],
+  backends: [],
+  clientEdges: [],
+  backendEdges: [],
+};
 
 const nodeStatus: NodeStatus = {
   node: 'edge-1',

@@ -47,7 +47,7 @@ before(async () => {
       { name: 'agent', variables: {} },
       {
         name: 'tc_nat',
-        variables: { features: 0xffff, nat_room: 1024, nat_bucket_mask: 511, flow_budget_per_window: 9 },
+        variables: { features: 0xffff, nat_room: 1024, flow_budget_per_window: 9 },
       },
     ],
   );

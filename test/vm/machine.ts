@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Debian's kernel in qemu: frames go in, what it made of them comes out over the serial line.
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { objectPath } from '../../src/dataplane/program.js';
@@ -74,17 +74,59 @@ function initrd(directory: string, batches: readonly Batch[], objects: readonly 
 }
 
 /** Boots, sends each batch, loads each object; the lines of peer.c and load.c. Throws when it did not get to the end. */
-export async function bootMachine(batches: readonly Batch[], objects: readonly ObjectToLoad[]): Promise<string[]> {
+export const bootMachine = (batches: readonly Batch[], objects: readonly ObjectToLoad[]): Promise<string[]> =>
+  boot((directory) => initrd(directory, batches, objects), 1024);
+
+/** Packages that the guest's part of the daemon is made of. */
+const PACKAGES = ['ip-num'];
+
+/** The files below a folder of this repository whose names end so, at the same place below `app`. */
+const below = (folder: string, ends: RegExp): [string, Uint8Array][] =>
+  readdirSync(here(folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && ends.test(entry.name))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .map((path) => [`app/${relative(here('.'), path)}`, readFileSync(path)]);
+
+/** Boots and runs test/vm/NAME.ts in node, with what it needs of src/; its lines. Throws when it did not get to the end. */
+export function bootGuest(name: string): Promise<string[]> {
+  const readModule = (module: string): Buffer => readFileSync(here(`build/vm/modules/${module}.ko`));
+  const order = moduleOrder(['veth', 'sch_ingress', 'cls_bpf'], readModule);
+  return boot(
+    (directory) =>
+      archive(
+        new Map<string, Uint8Array>([
+          ['init', readFileSync(here('test/vm/guest-init.sh'))],
+          ['guest', Buffer.from(`/app/dist/test/vm/${name}.js\n`)],
+          ...['/bin/sh', '/bin/ip', '/bin/mount', '/bin/mkdir'].flatMap((path) => withLibraries(path.slice(1), path)),
+          ...withLibraries('bin/node', process.execPath),
+          ...withLibraries('bin/addon', here('native/build/Release/fairlead.node')),
+          ['bin/peer', compiled(directory, 'peer')],
+          ['bin/talk', compiled(directory, 'talk')],
+          ['modules/order', Buffer.from(order.map((module) => `${module}\n`).join(''))],
+          ...order.map((module): [string, Uint8Array] => [`modules/${module}.ko`, readModule(module)]),
+          ['app/package.json', readFileSync(here('package.json'))],
+          ['app/native/build/Release/fairlead.node', readFileSync(here('native/build/Release/fairlead.node'))],
+          ...below('dist/src', /\.js$/),
+          ...below('dist/test/vm', /\.js$/),
+          ...below('build/bpf', /\.o$/),
+          ...PACKAGES.flatMap((each) => below(`node_modules/${each}`, /\.(js|json|node)$/)),
+        ]),
+      ),
+    2048,
+  );
+}
+
+async function boot(make: (directory: string) => Buffer, megabytes: number): Promise<string[]> {
   const directory = mkdtempSync(join(tmpdir(), 'fairlead-vm-'));
   try {
     const image = join(directory, 'initrd');
-    writeFileSync(image, initrd(directory, batches, objects));
+    writeFileSync(image, make(directory));
     const devices = ['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'];
     const kernel = ['-kernel', KERNEL, '-initrd', image, '-append', 'console=ttyS0 loglevel=1 panic=-1'];
     // One thread: with more, the kernel's patching of its own text has been seen to go wrong under emulation.
     const { stdout } = await promisify(execFile)(
       QEMU,
-      ['-accel', 'tcg,thread=single', '-smp', '1', '-m', '1024', ...devices, ...kernel],
+      ['-accel', 'tcg,thread=single', '-smp', '1', '-m', `${megabytes}`, ...devices, ...kernel],
       { timeout: DEADLINE_MS, maxBuffer: 1 << 24 },
     );
     const lines = stdout.split(/\r?\n/);

@@ -138,7 +138,6 @@ function optionsOf({ endpoints, tls, auth }: EtcdAccess): IOptions {
     grpcOptions: {
       'grpc.keepalive_time_ms': 10_000,
       'grpc.keepalive_timeout_ms': 5000,
-      'grpc.keepalive_permit_without_calls': 1,
       'grpc.max_receive_message_length': -1, // pages and events are sized by us and by etcd
       'grpc.max_send_message_length': -1, // etcd has its own limit, and says so
       'grpc.initial_reconnect_backoff_ms': 100,

@@ -9,6 +9,8 @@ import { acquireLock } from '../lock.js';
 import { formatStateSlowly, parseState } from '../state-file.js';
 import type { StoreLog } from '../store.js';
 
+/** From a change to its write: what follows from it in the kernel comes first. */
+const AFTER_MS = 200;
 /** Between two writes, as a multiple of what the last took: the newest of a burst is what counts. */
 const REST = 4;
 
@@ -50,6 +52,7 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
     });
 
   async function run(): Promise<void> {
+    if (!closed) await rest(AFTER_MS);
     for (let next = waiting; next !== null; next = waiting) {
       waiting = null;
       const began = performance.now();

@@ -2,6 +2,7 @@
 // The store in etcd, shared by all nodes.
 import { randomUUID } from 'node:crypto';
 import { FairleadError, messageOf } from '../../model/errors.js';
+import type { EventLog, NewEvent } from '../../model/events.js';
 import type { Snapshot } from '../../model/objects.js';
 import { newHashKey } from '../memory-store.js';
 import { slices } from '../slices.js';
@@ -35,11 +36,14 @@ export interface EtcdStoreOptions {
   /** Asked before a cluster is made; throws 'conflict' when that would be a mistake. */
   readonly mayBegin?: () => Promise<void>;
   readonly log: StoreLog;
+  readonly events?: EventLog;
   readonly times?: FollowTimes;
 }
 
 /** How long a start waits for etcd before it goes on with the file, and a writer for what a faster one wrote, ms. */
 const START_MS = 3000;
+/** The same where there is no file and etcd has begun to answer: a large cluster on a busy machine takes its time. */
+const FIRST_START_MS = 30_000;
 const CATCH_UP_MS = 2000;
 /** After so long away, writes are refused without asking etcd: they would wait in line, each for its own timeout, ms. */
 const AWAY_MS = 3000;
@@ -94,7 +98,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     epoch: 0,
     deleted: new Map(),
   };
-  let away: FairleadError | null = new FairleadError('unavailable', 'etcd has not answered yet');
+  const unheard = new FairleadError('unavailable', 'etcd has not answered yet');
+  let away: FairleadError | null = unheard;
   let awaySince = performance.now();
   /** Why what etcd has is not taken, though it answers. */
   let held: string | null = null;
@@ -102,6 +107,9 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   let closing: Promise<void> | null = null;
   let queue: Promise<unknown> = Promise.resolve();
   let turn: Promise<unknown> = Promise.resolve();
+
+  const tell = (type: string, severity: NewEvent['severity'], message: string, data: NewEvent['data'] = {}): void =>
+    options.events?.emit({ type, severity, object: null, message, data });
 
   /** Changes of `state` happen one after the other: taking documents lets the event loop turn. */
   function alone<T>(step: () => Promise<T>): Promise<T> {
@@ -116,6 +124,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     for (const [key, { revision, detail }] of next.skipped) {
       if (before.skipped.get(key)?.revision === revision && before.skipped.get(key)?.detail === detail) continue;
       log.warn({ key, revision, detail }, 'document skipped; the last good one stays in force');
+      const message = `document "${keys.short(key)}" is not in force: ${detail}`;
+      tell('document.skipped', 'warning', message, { key: keys.short(key), revision });
     }
     for (const wake of waiting) wake();
     if (next.snapshot === before.snapshot) return;
@@ -124,7 +134,10 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   }
 
   function hold(why: string | null): void {
-    if (why !== null && why !== held) log.warn({ revision: state.snapshot.revision }, why);
+    if (why !== null && why !== held) {
+      log.warn({ revision: state.snapshot.revision }, why);
+      tell('store.refused', 'error', why);
+    }
     held = why;
     for (const wake of waiting) wake();
   }
@@ -166,6 +179,11 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     relists.set(reason, (relists.get(reason) ?? 0) + 1);
     if (reason !== 'start' && reason !== 'periodic')
       log.warn({ reason, revision: listing.revision }, 'everything in etcd was read anew');
+    if (reason !== 'periodic')
+      tell('store.relisted', 'info', `everything in etcd was read anew: ${reason}`, {
+        reason,
+        revision: listing.revision,
+      });
     if (hashKey === null) return listing;
     const isNew = listing.isOther || held !== null || state.epoch === 0;
     const from: State = isNew
@@ -214,9 +232,13 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     relist: (list, reason) => alone(() => relist(list, reason)),
     changed: (events) => alone(() => changed(events)),
     connected(error) {
-      if (error === null && away !== null) log.info({ revision: state.snapshot.revision }, 'etcd answers');
+      if (error === null && away !== null) {
+        log.info({ revision: state.snapshot.revision }, 'etcd answers');
+        tell('store.connected', 'info', `etcd answers; revision ${state.snapshot.revision}`);
+      }
       if (error !== null && away === null) {
         log.warn({ why: error.message }, 'etcd is away; the last state stays in force');
+        tell('store.disconnected', 'warning', `${error.message}; revision ${state.snapshot.revision} stays in force`);
         awaySince = performance.now();
       }
       away = error;
@@ -315,6 +337,7 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   const isThere = () => away === null || held !== null;
   const isRefused = () => saved === null && (away?.code === 'permission' || away?.code === 'conflict');
   await until(() => isThere() || isRefused(), START_MS);
+  if (saved === null) await until(() => isThere() || away !== unheard, FIRST_START_MS);
   if (!isThere()) {
     if (saved === null) {
       await follower.close();
