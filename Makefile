@@ -38,6 +38,7 @@ abi: bpf
 	node_modules/.bin/tsc --noCheck
 	node dist/scripts/abi.js build/bpf/xdp_lb.bpf.o abi ./codec.js > build/abi.gen.ts && mv build/abi.gen.ts src/dataplane/abi.gen.ts
 	node dist/scripts/abi.js build/bpf/tc_nat.bpf.o abi ./codec.js nat_ > build/abi.gen.ts && mv build/abi.gen.ts src/dataplane/nat-abi.gen.ts
+	node dist/scripts/abi.js build/bpf/tc_health.bpf.o abi ./codec.js health_ > build/abi.gen.ts && mv build/abi.gen.ts src/dataplane/health-abi.gen.ts
 	node dist/scripts/abi.js build/bpf/agent.bpf.o abi ../dataplane/codec.js > build/abi.gen.ts && mkdir -p src/agent && mv build/abi.gen.ts src/agent/abi.gen.ts
 	node dist/scripts/abi.js build/bench/wrapper.bpf.o abi ../src/dataplane/codec.js > build/abi.gen.ts && mv build/abi.gen.ts bench/wrapper.gen.ts
 	node dist/scripts/abi.js build/bench/nat.bpf.o abi ../src/dataplane/codec.js > build/abi.gen.ts && mv build/abi.gen.ts bench/nat.gen.ts

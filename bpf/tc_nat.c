@@ -106,8 +106,9 @@ __noinline int nat_packet(struct __sk_buff *skb)
 	if (nat) {
 		bool anew = syn && nat->state >= NAT_CLOSING; /* on ports used again */
 
-		/* Where the backend has gone what can begin anew does; a connection in its middle cannot. */
-		if (!nat_taking(nat->backend))
+		/* Where the backend has gone, or is down, what can begin anew does; a connection in its
+		 * middle cannot. */
+		if (!nat_begins(nat->backend))
 			anew = !tcp || syn;
 		if (!anew)
 			return forward(skb, &pkt, nat, &service, false, ticks);

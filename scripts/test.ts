@@ -44,6 +44,7 @@ const CHECKS: Readonly<Record<string, () => void>> = {
   'generated files': () => {
     generated('src/dataplane/abi.gen.ts', ['build/bpf/xdp_lb.bpf.o', 'abi', './codec.js']);
     generated('src/dataplane/nat-abi.gen.ts', ['build/bpf/tc_nat.bpf.o', 'abi', './codec.js', 'nat_']);
+    generated('src/dataplane/health-abi.gen.ts', ['build/bpf/tc_health.bpf.o', 'abi', './codec.js', 'health_']);
     generated('src/agent/abi.gen.ts', ['build/bpf/agent.bpf.o', 'abi', '../dataplane/codec.js']);
     generated('bench/wrapper.gen.ts', ['build/bench/wrapper.bpf.o', 'abi', '../src/dataplane/codec.js']);
     generated('bench/nat.gen.ts', ['build/bench/nat.bpf.o', 'abi', '../src/dataplane/codec.js']);

@@ -10,13 +10,14 @@ import { type Announcer, openAnnouncer, removeElsewhere } from './controlplane/a
 import { type Cluster, openCluster } from './controlplane/cluster.js';
 import { type Config, loadConfig } from './controlplane/config.js';
 import { clearDetaching, isDetaching } from './controlplane/detach.js';
+import { runCheck } from './controlplane/health/checks.js';
+import { openHealth } from './controlplane/health/health.js';
+import { throughTunnel } from './controlplane/health/tunnel.js';
 import { openNextHops } from './controlplane/next-hops.js';
-import type { Presence } from './controlplane/presence.js';
-import { type Reconciler, startReconciler } from './controlplane/reconciler.js';
+import { backendNumber, type Reconciler, startReconciler } from './controlplane/reconciler.js';
 import { featuresOf } from './controlplane/settings.js';
-import { openShared } from './controlplane/shared.js';
+import { openShared, type Shared } from './controlplane/shared.js';
 import { SOURCE_SETTING } from './controlplane/source-warnings.js';
-import type { Store } from './controlplane/store.js';
 import { managerOf } from './controlplane/systemd.js';
 import { type Dataplane, type DataplaneConfig, openDataplane } from './dataplane/dataplane.js';
 import { parseAddress } from './model/address.js';
@@ -136,8 +137,7 @@ async function startAnnouncing(
 /** Opens the packet path and keeps it equal to the store. */
 async function startNode(
   config: Config,
-  store: Store,
-  presence: Presence,
+  { store, presence }: Shared,
   events: EventLog,
   log: Logger,
   onClose: OnClose,
@@ -167,7 +167,14 @@ async function startNode(
   }
   const resolver = openNextHops();
   onClose(() => resolver.close());
-  const reconciler = startReconciler(dataplane.maps, store, resolver, dataplane.setFeatures, {
+  const tunnel = throughTunnel(runCheck, {
+    openProbes: dataplane.openProbes,
+    numberOf: (pool, address) => backendNumber(reconciler.state(), pool, address),
+  });
+  onClose(() => tunnel.close());
+  const health = openHealth({ node: config.node, store, presence, events, log, run: tunnel.run });
+  onClose(() => health.close());
+  const reconciler = startReconciler(dataplane.maps, health.view, resolver, dataplane.setFeatures, {
     source: config.nat.source ?? ownAddress(config, 'IPv4'),
     source6: config.nat.source6 ?? ownAddress(config, 'IPv6'),
     egress: config.nat.egress,
@@ -196,7 +203,7 @@ async function startNode(
   });
   onClose(() => cluster.close());
   const announcer = await startAnnouncing(config, { dataplane, reconciler, cluster, events, log, onClose });
-  const facts = nodeFacts(identity, dataplane, reconciler, store, cluster, () => announcer?.status() ?? null);
+  const facts = nodeFacts(identity, dataplane, reconciler, store, cluster, () => announcer?.status() ?? null, health);
   onClose(tellNode(events, store, reconciler, facts));
   return { ...facts, metrics: openMetrics(facts, events) };
 }
@@ -223,13 +230,13 @@ export async function serve(path: string | null, flags: Readonly<Record<string, 
   let node: NodeView | null = null;
   const access = await openAccess(config.api, events);
   onClose(access.close); // last: it is written down to the end
-  const { store, presence, close } = await openShared(config.store, config.node, log, events);
-  onClose(close);
+  const shared = await openShared(config.store, config.node, log, events);
+  onClose(shared.close);
   onClose(onHangup(() => void access.reload()));
-  const app = buildApi({ store, events, node: onceStarted(() => node), access });
+  const app = buildApi({ store: shared.store, events, node: onceStarted(() => node), access });
   try {
     await listenApi(app, config.api, access);
-    node = await startNode(config, store, presence, events, log, onClose);
+    node = await startNode(config, shared, events, log, onClose);
     log.info({ socket: config.api.socket, listen: config.api.listen }, 'serving');
     manager.ready();
     log.info({ signal: await stopped() }, 'stopping; programs and tables stay in the kernel');

@@ -21,13 +21,29 @@ static __always_inline struct choice choose_number(const struct service *service
 	return (struct choice){.to = backend_of(service, number), .number = number};
 }
 
-/* The newest previous owner of a row in transition that still takes packets: its number, or 0. */
+/* By what is remembered of a flow. One that can go on elsewhere (`anew`) does not stay with a backend that is
+ * down. */
+static __always_inline struct choice choose_known(const struct service *service, __u32 number, bool anew)
+{
+	struct choice choice = choose_number(service, number);
+
+	if (anew && choice.to && choice.to->flags & BACKEND_DOWN)
+		choice.to = NULL;
+	return choice;
+}
+
+/*
+ * The newest previous owner of a row in transition that still takes packets: its number, or 0. Not one that
+ * is down: who has no record of a connection anywhere is better off with an RST than with silence.
+ */
 __noinline __u32 previous_owner(__u64 row, __u32 flags)
 {
 	struct service service = {.flags = flags};
 
 	for (row >>= 16; row; row >>= 16) {
-		if (backend_of(&service, (__u16)row))
+		const struct backend *owner = backend_of(&service, (__u16)row);
+
+		if (owner && !(owner->flags & BACKEND_DOWN))
 			return (__u16)row;
 	}
 	return 0;
@@ -78,7 +94,7 @@ static __always_inline struct choice choose_moved(const struct packet *pkt, cons
 	flow->from[0] = pkt->from[0];
 	flow->from[1] = pkt->from[1];
 	flow->from_port = pkt->from_port;
-	return choose_number(service, flow_owner(flow, service->number));
+	return choose_known(service, flow_owner(flow, service->number), pkt->to.protocol != IPPROTO_TCP);
 }
 
 /* Whether the backend could pass the packet on, if it is not its own: its agent looks for the socket. */
@@ -108,7 +124,7 @@ static __always_inline struct choice choose_flow(const struct packet *pkt, const
 	flow_tag_service(place, service->number);
 	/* Over the budget a SYN does not even look: the ring decides, and a flood costs no cache line. */
 	if (!syn || flow_budget_left(service->number, ticks))
-		choice = choose_number(service, flow_lookup(place, pkt, flow_seen(ticks)));
+		choice = choose_known(service, flow_lookup(place, pkt, flow_seen(ticks)), syn || !tcp);
 	if (choice.to) {
 		if (can_pass_on(pkt, service)) {
 			choice.row = flow_unsure(place);

@@ -23,6 +23,14 @@ static __always_inline struct backend *nat_taking(__u32 number)
 	return backend && backend->flags & BACKEND_VALID ? backend : NULL;
 }
 
+/* Whether new connections may go to the backend. */
+static __always_inline bool nat_begins(__u32 number)
+{
+	const struct backend *backend = nat_taking(number);
+
+	return backend && !(backend->flags & BACKEND_DOWN);
+}
+
 static __always_inline bool nat_set_macs(struct __sk_buff *skb, const __u8 *to, const __u8 *from)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;

@@ -9,7 +9,8 @@
 #include "gue.h"
 #include "send.h"
 
-/* The row's owners other than `first` that take packets, previous ones first, of the family of its address.
+/* The row's owners other than `first` that take packets and are not down, previous ones first, of the family
+ * of its address.
  */
 static __always_inline void owners_of(struct owners *owners, const struct service *service, __u64 row,
 				      __u32 first, const struct backend *to)
@@ -27,7 +28,9 @@ static __always_inline void owners_of(struct owners *owners, const struct servic
 			continue;
 		const struct backend *owner = backend_of(service, number);
 
-		if (!owner || (owner->flags ^ to->flags) & BACKEND_IPV6 || owners->count >= OWNERS_MAX)
+		if (!owner || owner->flags & BACKEND_DOWN)
+			continue;
+		if ((owner->flags ^ to->flags) & BACKEND_IPV6 || owners->count >= OWNERS_MAX)
 			continue;
 		owners->address[owners->count][0] = owner->address[0];
 		owners->address[owners->count][1] = owner->address[1];

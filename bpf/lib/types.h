@@ -144,6 +144,7 @@ enum backend_flag {
 	BACKEND_VALID = 1,   /* takes packets: of its flows, and of its rows */
 	BACKEND_IPV6 = 2,    /* outer header is IPv6 */
 	BACKEND_ON_LINK = 4, /* the next hop is the backend itself: L2 forwarding can reach it */
+	BACKEND_DOWN = 8,    /* by its checks: what begins goes elsewhere, connections in their middle stay */
 };
 
 /* One cache line. The first MAC and the flags share a u64, so that a new next hop is never half seen. */

@@ -10,9 +10,21 @@ const share = Type.Number({ minimum: 0, maximum: 1 });
 const oneOf = (...values: string[]): TSchema => Type.Enum(values);
 const traffic = { packets: count, bytes: count, connections: count };
 
+const health = Type.Object({
+  state: oneOf('up', 'down', 'unknown', 'off'),
+  since: orNull(text),
+  slowStart: Type.Optional(share),
+  lastError: orNull(text),
+  lastCheck: orNull(
+    Type.Object({ at: text, result: oneOf('ok', 'timeout', 'error', 'answer'), latencyMs: Type.Number() }),
+  ),
+  nodes: Type.Record(Type.String(), Type.Object({ state: oneOf('up', 'down'), since: text, detail: text })),
+});
+
 const BackendStatus = Type.Object({
   shareWanted: share,
   shareReal: share,
+  health,
   flows: count,
   drain: Type.Optional(
     Type.Object({
@@ -35,6 +47,7 @@ export const Statuses = {
   service: Type.Object({ flows: count, ...traffic, appliedRevision: Type.Integer() }),
   pool: Type.Object({
     backends: Type.Record(Type.String(), BackendStatus),
+    failOpen: Type.Boolean(),
     ringRows: count,
     ring: orNull(Type.Object({ generation: count, inTransition: count, deferred: count })),
     appliedRevision: Type.Integer(),

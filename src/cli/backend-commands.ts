@@ -2,11 +2,13 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { pathOf } from './client.js';
 import { backendColumns, drainText } from './columns.js';
+import { healthLines } from './health-flags.js';
 import { integerOf, integerOption, misused, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { listAll } from './object-commands.js';
 import { openSession } from './session.js';
 import { backendsOf, type ShownBackend, type ShownPool } from './shapes.js';
+import { formatTable } from './table.js';
 import { watchable, watchOr } from './watch.js';
 import { documentsIn, outcome, putAll, send, type WriteOptions, writing } from './write.js';
 
@@ -29,7 +31,7 @@ export function backendCommands(program: Command, io: Io): void {
         ? await listAll<ShownPool>(session, '/pools')
         : [(await session.call('GET', pathOf('pools', pool))).body as ShownPool];
     const items = pools.flatMap(backendsOf);
-    session.table({ items }, backendColumns, items, 'backends');
+    session.table({ items }, backendColumns(items), items, 'backends');
   };
   withExamples(watchable(list.argument('[pool]', 'name of the pool')), 'backends ls web --watch').action(
     (pool: string | undefined, { watch = false }: { watch?: boolean }, command: Command) =>
@@ -40,7 +42,11 @@ export function backendCommands(program: Command, io: Io): void {
     async (pool: string, name: string, _options: object, command: Command) => {
       const session = await openSession(io, command);
       const { body } = await session.call('GET', backendPath(pool, name));
-      session.table(body, backendColumns, [{ ...(body as ShownBackend), pool }], 'backends');
+      const backend = { ...(body as ShownBackend), pool };
+      session.show(body, () => [
+        ...formatTable(backendColumns([backend]), [backend], session.style),
+        ...healthLines(backend),
+      ]);
     },
   );
 

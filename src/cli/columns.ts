@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { ServiceStatus } from '../model/node-view.js';
+import type { BackendHealth, ServiceStatus } from '../model/node-view.js';
 import type { ShownBackend, ShownDrop, ShownFlow, ShownNode, ShownPool, ShownService } from './shapes.js';
 import { backendsOf } from './shapes.js';
 import type { Colour, Column } from './table.js';
@@ -36,7 +36,7 @@ export const poolColumns: readonly Column<ShownPool>[] = [
   number('ROWS', (status) => `${status.ringRows}`),
 ];
 
-export const backendColumns: readonly Column<ShownBackend>[] = [
+const allBackendColumns: readonly Column<ShownBackend>[] = [
   { title: 'POOL', text: ({ pool }) => pool },
   { title: 'NAME', text: ({ name }) => name },
   { title: 'ADDRESS', text: ({ address, port }) => (port === undefined ? address : `${hostText(address)}:${port}`) },
@@ -55,6 +55,24 @@ export const backendColumns: readonly Column<ShownBackend>[] = [
     colour: ({ status }) => (status !== null && status.nextHop.state !== 'resolved' ? 'red' : null),
   },
 ];
+
+/** Their health where anybody looks after it. */
+export function backendColumns(backends: readonly ShownBackend[]): readonly Column<ShownBackend>[] {
+  if (backends.every(({ status }) => (status?.health?.state ?? 'off') === 'off')) return allBackendColumns;
+  const at = allBackendColumns.findIndex(({ title }) => title === 'STATE') + 1;
+  const spared = allBackendColumns.map((each) => (each.title === 'PACKETS' ? { ...each, spare: true } : each));
+  return spared.toSpliced(at, 0, healthColumn);
+}
+
+const healthColumn: Column<ShownBackend> = {
+  title: 'HEALTH',
+  text: ({ status }) => (status?.health ? healthText(status.health) : unknown),
+  colour: ({ status }) => (status?.health?.state === 'down' ? 'red' : status?.health?.slowStart ? 'yellow' : null),
+};
+
+/** 'up', or 'up 25%' on the way back. */
+const healthText = ({ state, slowStart }: BackendHealth): string =>
+  state === 'off' ? unknown : slowStart === undefined ? state : `${state} ${Math.round(slowStart * 100)}%`;
 
 /** How far a backend's drain is, in a few words. `now`: Unix ms. */
 export function drainText({ drain, status }: ShownBackend, now: number): string {

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { readBackendFlag } from './backend-flag.js';
 import { pathOf } from './client.js';
 import { backendColumns, poolColumns, serviceColumns } from './columns.js';
+import { healthBody, healthOptions, poolLines } from './health-flags.js';
 import { integerOption, misused, withExamples } from './help.js';
 import type { Io } from './io.js';
 import { serviceBody, serviceLines, serviceOptions } from './service-flags.js';
@@ -56,18 +57,23 @@ const serviceKind: Kind<ShownService> = {
 const poolKind: Kind<ShownPool> = {
   noun: 'pool',
   columns: poolColumns,
-  details: (pool, { style }) =>
-    pool.backends.length === 0 ? [] : ['', ...formatTable(backendColumns, backendsOf(pool), style)],
+  details: (pool, { style }) => {
+    const backends = backendsOf(pool);
+    const table = backends.length === 0 ? [] : ['', ...formatTable(backendColumns(backends), backends, style)];
+    return [...poolLines(pool), ...table];
+  },
   flags: [
     new Option('--backend <name=ip[:port][@weight]>', 'a backend of the pool; once for each').argParser(
       (text: string, before: readonly object[] | undefined) => [...(before ?? []), readBackendFlag(text)],
     ),
+    ...healthOptions,
   ],
-  body: async ({ backend }) => ({ backends: backend }),
+  body: async ({ backend, ...options }) => ({ backends: backend, ...healthBody(options) }),
   examples: {
     put: [
       'pools put web --backend b1=10.0.0.1 --backend b2=10.0.0.2@50',
       'pools put app --backend b1=10.0.0.1:8080 --backend b2=[fd00::2]:8080@50',
+      'pools put api --backend b1=10.0.0.1 --backend b2=10.0.0.2 --health-check http:8080/healthz --health-interval 1',
       'pools put -f web.yaml',
     ],
     name: 'web',

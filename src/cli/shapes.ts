@@ -10,6 +10,7 @@ export type ShownService = Shown<Service, ServiceStatus>;
 /** What the API says of a pool beside its document. Its backends' status is here by name, or with each backend. */
 interface ShownPoolStatus {
   readonly ringRows: number;
+  readonly failOpen?: boolean;
   readonly appliedRevision: number;
   readonly backends?: Readonly<Record<string, BackendStatus>>;
 }

@@ -4,7 +4,7 @@ import { messageOf } from '../model/errors.js';
 import type { EventLog } from '../model/events.js';
 import type { AnnounceStatus } from '../model/node-view.js';
 import type { Backend, Snapshot } from '../model/objects.js';
-import { isOver, isReachable, type NextHops, onLinkPools } from './desired.js';
+import { isDown, isOver, isReachable, type NextHops, onLinkPools } from './desired.js';
 import type { Reconciler } from './reconciler.js';
 import { addRoute, deleteRoute, readRoutes } from './routes.js';
 import type { StoreLog } from './store.js';
@@ -14,8 +14,6 @@ export interface AnnouncerOptions {
   readonly reconciler: Pick<Reconciler, 'state' | 'onRound'>;
   /** Why no address at all is to be announced now; null: those that are ready are. */
   readonly withheld: () => string | null;
-  /** Whether a backend answers, as far as is known; all do while nobody asks. */
-  readonly isUp?: (pool: string, backend: string) => boolean;
   /** Told after each look how many addresses are announced. */
   readonly announcing?: (count: number) => void;
   readonly events: Pick<EventLog, 'emit'>;
@@ -44,19 +42,15 @@ const NO_BACKEND = 'no backend of its services is up';
 const serves = (backend: Backend, now: number): boolean => backend.state !== 'disabled' && !isOver(backend, now);
 
 /** Every VIP there is, with why it is not ready, or null: a backend of one of its services is. */
-export function vipsOf(
-  snapshot: Snapshot,
-  hops: NextHops,
-  isUp: (pool: string, backend: string) => boolean,
-  now: number,
-): Map<string, string | null> {
+export function vipsOf(snapshot: Snapshot, hops: NextHops, now: number): Map<string, string | null> {
   const onLink = onLinkPools(snapshot);
   const ready = new Map<string, boolean>();
-  for (const [name, { value }] of snapshot.pools)
+  for (const [pool, { value, health }] of snapshot.pools)
     ready.set(
-      name,
+      pool,
       value.backends.some(
-        (each) => serves(each, now) && isReachable(hops.get(each.address), onLink.has(name)) && isUp(name, each.name),
+        (each) =>
+          serves(each, now) && isReachable(hops.get(each.address), onLink.has(pool)) && !isDown(health, each.name),
       ),
     );
   const vips = new Map<string, string | null>();
@@ -69,7 +63,7 @@ export function vipsOf(
 
 /** Routes that a run before left are kept or taken away once the first round is through; those in other tables go at once. */
 export function openAnnouncer(options: AnnouncerOptions): Announcer {
-  const { table, reconciler, withheld, isUp = () => true, announcing = () => undefined, events, log } = options;
+  const { table, reconciler, withheld, announcing = () => undefined, events, log } = options;
   let have: Set<string> | null = null; // null: not read yet
   let readAt = Number.NEGATIVE_INFINITY;
   let details = new Map<string, string | null>();
@@ -83,7 +77,7 @@ export function openAnnouncer(options: AnnouncerOptions): Announcer {
     const { snapshot, hops, revision } = reconciler.state();
     const why = withheld() ?? (revision < 0 ? 'the store has not been applied yet' : null);
     const now = performance.now();
-    const vips = vipsOf(snapshot, hops, isUp, Date.now());
+    const vips = vipsOf(snapshot, hops, Date.now());
     details = new Map([...vips].map(([address, own]) => [address, why ?? own]));
     for (const address of downSince.keys()) if (vips.get(address) !== NO_BACKEND) downSince.delete(address);
     if (why !== null) return new Set();

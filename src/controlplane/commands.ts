@@ -10,7 +10,7 @@ import type { Change } from './store.js';
 
 /** What the commands need to know of a kind of object. */
 export interface Kind<T extends { readonly name: string }> {
-  readonly noun: Change['kind'];
+  readonly noun: Exclude<Change['kind'], 'health'>;
   all(snapshot: Snapshot): ReadonlyMap<string, Stored<T>>;
   read(input: unknown): Reading<T>;
   problems(snapshot: Snapshot, draft: Draft<T>): Problems;

@@ -2,7 +2,7 @@
 // From what was asked for and what was observed to what the kernel is to hold.
 import { type Backend as BackendEntry, BackendFlag, Family } from '../dataplane/abi.gen.js';
 import { familyOf } from '../model/address.js';
-import type { Backend, Pool, Service, Snapshot, StoredPool } from '../model/objects.js';
+import type { Backend, Pool, PoolHealth, Service, Snapshot, StoredPool } from '../model/objects.js';
 import {
   backendField,
   type KernelRing,
@@ -17,14 +17,22 @@ import {
 import type { NextHop } from './next-hops.js';
 import type { Numbering, PoolNumbers } from './numbering.js';
 import { type PoolRing, poolRing } from './pool-ring.js';
+import { membersOf } from './ring-log.js';
 import { serviceEntry } from './settings.js';
 import { slices } from './slices.js';
 
 export type NextHops = ReadonlyMap<string, NextHop | null>;
 
-/** Whether rows may be given to this backend: asked for, and reachable; with `onLink`, without a router between. */
-export function isLive(backend: Backend, hops: NextHops, onLink = false): boolean {
-  return backend.state === 'active' && backend.weight > 0 && isReachable(hops.get(backend.address), onLink);
+/** Whether the nodes have agreed that this backend is down, and act on it. */
+export const isDown = (health: PoolHealth | undefined, name: string): boolean =>
+  health !== undefined && !health.failOpen && health.down.some((each) => each.name === name);
+
+/** The backends that new connections may go to, as this node has it: asked for, up, and reachable; with `onLink`, without a router between. */
+export function liveBackends({ value, health }: StoredPool, hops: NextHops, onLink = false): readonly Backend[] {
+  return value.backends.filter(
+    ({ name, state, weight, address }) =>
+      state === 'active' && weight > 0 && !isDown(health, name) && isReachable(hops.get(address), onLink),
+  );
 }
 
 /** Whether packets can be sent there; with `onLink`, without a router between. */
@@ -57,10 +65,17 @@ export function nextDeadline(snapshot: Snapshot, now: number): number {
 }
 
 /** The share of the ring each backend should have, by name; the members that are not live have none. */
-export function wantedShares(pool: Pool, hops: NextHops, onLink = false): Map<string, number> {
-  const weights = pool.backends.map((backend) => (isLive(backend, hops, onLink) ? backend.weight : 0));
-  const sum = weights.reduce((total, weight) => total + weight, 0);
-  return new Map(pool.backends.map((backend, at) => [backend.name, sum === 0 ? 0 : (weights[at] ?? 0) / sum]));
+export function wantedShares(stored: StoredPool, hops: NextHops, onLink = false): Map<string, number> {
+  const live = new Set(liveBackends(stored, hops, onLink).map(({ name }) => name));
+  const members = membersOf(stored.value, stored.health).filter(({ name }) => live.has(name));
+  const sum = (of: readonly { readonly weight: number }[]): number => of.reduce((all, { weight }) => all + weight, 0);
+  const whole = members.filter(({ part = 1 }) => part >= 1);
+  const all = sum(members);
+  const takers = whole.length > 0 ? whole : members; // of what is not the part of those on their way back
+  const parts = new Map(members.map(({ name, weight, part = 1 }) => [name, (weight * part) / all]));
+  const rest = 1 - [...parts.values()].reduce((total, share) => total + share, 0);
+  for (const { name, weight } of takers) parts.set(name, (parts.get(name) ?? 0) + (rest * weight) / sum(takers));
+  return new Map(stored.value.backends.map(({ name }) => [name, parts.get(name) ?? 0]));
 }
 
 /** What a pool came to last time, with all that went into it. */
@@ -87,13 +102,17 @@ function tagField(hop: NextHop | null): Uint8Array {
   return field;
 }
 
-function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null): BackendEntry {
+function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null, down: boolean): BackendEntry {
   const usable = hop !== null && backend.state !== 'disabled' && !isOver(backend, Date.now());
   const v6 = familyOf(backend.address) === Family.IPV6;
   return {
     address: backendField(backend),
     nextHopMac: hop?.mac ?? new Uint8Array(6),
-    flags: (usable ? BackendFlag.VALID : 0) | (v6 ? BackendFlag.IPV6 : 0) | (hop?.onLink ? BackendFlag.ON_LINK : 0),
+    flags:
+      (usable ? BackendFlag.VALID : 0) |
+      (v6 ? BackendFlag.IPV6 : 0) |
+      (hop?.onLink ? BackendFlag.ON_LINK : 0) |
+      (down ? BackendFlag.DOWN : 0),
     sourceMac: hop?.sourceMac ?? new Uint8Array(6),
     slot: pool.members.get(backend.address)?.slot ?? 0,
     interface: hop?.interface ?? 0,
@@ -132,9 +151,11 @@ async function makePool(
   const reachable = hops.map((hop) => isReachable(hop, onLink));
   const ring = backends.length === 0 ? null : await poolRing(stored, numbers, reachable, now, old?.ring ?? undefined);
   const entries = new Map<number, BackendEntry>();
+  const { failOpen = false, down = [] } = stored.health ?? {};
+  const isOut = new Set(failOpen ? [] : down.map(({ name }) => name));
   for (const [at, backend] of backends.entries()) {
     const number = numbers.members.get(backend.address)?.number;
-    if (number) entries.set(number, entryOf(backend, numbers, hops[at] ?? null));
+    if (number) entries.set(number, entryOf(backend, numbers, hops[at] ?? null, isOut.has(backend.name)));
   }
   const until = Math.min(deadlineOf(stored.value, now), ring?.view.nextChange ?? Number.POSITIVE_INFINITY);
   return { stored, numbers, hops, onLink, until, ring, entries };

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pool's rows as this node is to have them: what the log says, without those that cannot be reached from here.
+import { isDeepStrictEqual } from 'node:util';
 import { ROW_WORDS } from '../dataplane/tables.js';
 import type { RingLog, StoredPool } from '../model/objects.js';
 import { buildRingSliced, type HistoryView, openHistory, type RingHistory } from '../ring/index.js';
 import type { KernelRing } from './kernel-state.js';
 import type { PoolNumbers } from './numbering.js';
-import { generationsOf, holdMsOf, logOf, oldestGeneration } from './ring-log.js';
+import { generationsOf, holdMsOf, logOf, membersOf, oldestGeneration } from './ring-log.js';
 
 /** A ring, with all that went into it. */
 export interface PoolRing {
@@ -48,10 +49,9 @@ export async function poolRing(
   const byId = Uint16Array.from([0, ...view.names.map((name) => numberOf.get(name) ?? 0)]);
   const rows = packed(view.rows, byId);
   if (reachable.includes(false)) {
-    const live = pool.backends.map(({ name, weight, state }, at) => ({
-      name,
-      weight,
-      live: state === 'active' && reachable[at] === true,
+    const live = membersOf(pool, stored.health).map(({ name, weight, state, part = 1 }, at) => ({
+      ...{ name, weight, part },
+      live: state === 'live' && reachable[at] === true,
     }));
     const ring = await buildRingSliced(live, replayed.history.size);
     const out = new Set(numbers.filter((_, at) => !reachable[at]));
@@ -88,8 +88,8 @@ async function replay(log: RingLog, holdMs: number, now: number, old?: Replayed)
     old.holdMs === holdMs &&
     old.log.size === log.size &&
     oldestGeneration(old.log) === oldestGeneration(log) &&
-    old.log.changes.length <= log.changes.length &&
-    old.log.at === log.at;
+    old.log.at === log.at &&
+    begins(old.log, log);
   const replayed = goesOn ? old : { history: await begin(log, holdMs), holdMs, log };
   let known = goesOn ? old.log.changes.length + 1 : 0;
   for (const generation of generationsOf(log)) if (known-- <= 0) await replayed.history.add(generation);
@@ -97,6 +97,10 @@ async function replay(log: RingLog, holdMs: number, now: number, old?: Replayed)
   replayed.history.advance(now);
   return replayed;
 }
+
+/** Whether `log` is `old` with what came later: what a node has told itself while the store was away is not. */
+const begins = (old: RingLog, log: RingLog): boolean =>
+  old === log || isDeepStrictEqual(old.changes, log.changes.slice(0, old.changes.length));
 
 async function begin(log: RingLog, holdMs: number): Promise<RingHistory> {
   if (!log.before) return openHistory(log.size, holdMs);

@@ -6,6 +6,7 @@ import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
 import { desired, type NextHops, nextDeadline, type PoolCache } from './desired.js';
+import type { StoreView } from './health/view.js';
 import { type KernelState, readKernel } from './kernel-state.js';
 import { forgetNat, type NatSources, writeNat } from './nat.js';
 import type { NextHopResolver } from './next-hops.js';
@@ -22,7 +23,6 @@ import { plan, type Step } from './plan.js';
 import type { PoolRing } from './pool-ring.js';
 import { featuresOf, openSettings } from './settings.js';
 import { slices } from './slices.js';
-import type { Store } from './store.js';
 import { holdsAll, holdsSteps } from './verify.js';
 
 /** What the reconciler knows after its last round. */
@@ -57,6 +57,12 @@ export interface Reconciler {
   close(): Promise<void>;
 }
 
+/** The kernel's number of a pool's backend that packets can be sent to; null: there is none. */
+export function backendNumber({ numbering, hops }: Applied, pool: string, address: string): number | null {
+  if (hops.get(address) == null) return null;
+  return numbering.pools.get(pool)?.members.get(address)?.number ?? null;
+}
+
 /** A missed event heals itself within this. */
 const PERIOD_MS = 10_000;
 
@@ -74,7 +80,7 @@ export const limitsOf = (maps: Maps): Limits => ({
  */
 export function startReconciler(
   maps: Maps,
-  store: Store,
+  store: StoreView,
   resolver: NextHopResolver,
   setFeatures: (features: number) => Promise<NatTables | null>,
   sources: NatSources,

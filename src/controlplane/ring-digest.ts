@@ -86,7 +86,11 @@ export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' 
         found.set(name, {
           digest: one.digest,
           generation: ref.generation,
-          basis: [stored.revision, wanted.log.generation, wanted.view.nextChange ?? 0, ...wanted.without].join('/'),
+          // With the time of the last change: nodes that act on their own findings while the store is away come to the same generation.
+          basis: [
+            ...[stored.revision, wanted.log.generation, wanted.log.changes.at(-1)?.at ?? 0],
+            ...[wanted.view.nextChange ?? 0, ...wanted.without],
+          ].join('/'),
           without: wanted.without,
           asWanted: isWanted,
         });

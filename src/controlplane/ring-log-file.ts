@@ -9,7 +9,12 @@ const closed = { additionalProperties: false };
 const Time = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'a time, Unix ms' });
 const Members = Type.Array(
   Type.Object(
-    { name: Name, weight: Type.Integer({ minimum: 0, maximum: 256 }), state: Type.Enum(['live', 'drain', 'down']) },
+    {
+      name: Name,
+      weight: Type.Integer({ minimum: 0, maximum: 256 }),
+      state: Type.Enum(['live', 'drain', 'down']),
+      part: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    },
     closed,
   ),
 );

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log of a pool's members: what the rows of its ring are computed from. Pure.
 import type { FieldError } from '../model/errors.js';
-import { HOLD_SECONDS, type Pool, type RingLog, type RingLogMember, type StoredPool } from '../model/objects.js';
+import {
+  HOLD_SECONDS,
+  type Pool,
+  type PoolHealth,
+  type RingLog,
+  type RingLogMember,
+  SLOW_STEPS,
+  type StoredPool,
+} from '../model/objects.js';
 import { type Generation, isPrime, maxRingSize, minRingSize, ringSize } from '../ring/index.js';
 
 /** A ring is made larger once a member would have fewer rows than this. */
@@ -15,32 +23,47 @@ export const holdMsOf = (pool: Pool): number => (pool.holdSeconds ?? HOLD_SECOND
 
 const STATES = { active: 'live', drain: 'drain', disabled: 'down' } as const;
 
-const membersOf = (pool: Pool): RingLogMember[] =>
-  pool.backends.map(({ name, weight, state }) => ({ name, weight, state: STATES[state] }));
+/**
+ * The members as the ring is to have them: what was asked for, and a part of those on their way back. One that is down by its checks counts as one that drains: it takes no new
+ * flow, and rows remember it, for a check may be wrong about connections that there are.
+ */
+export function membersOf(pool: Pool, health?: PoolHealth): RingLogMember[] {
+  const down = new Set(health?.failOpen ? [] : health?.down.map(({ name }) => name));
+  const steps = new Map(health?.slow.map(({ name, step }) => [name, step]));
+  return pool.backends.map(({ name, weight, state }) => {
+    const step = steps.get(name);
+    return {
+      name,
+      weight,
+      state: down.has(name) && state === 'active' ? 'drain' : STATES[state],
+      ...(step !== undefined && { part: step / SLOW_STEPS }),
+    };
+  });
+}
 
 const sameMember = (a: RingLogMember, b: RingLogMember | undefined): boolean =>
-  a.weight === b?.weight && a.state === b.state;
+  a.weight === b?.weight && a.state === b.state && a.part === b.part;
 
 const unwritten = new WeakMap<StoredPool, RingLog>();
 
 /** The log of a pool as it is stored, or the one it has without: always the same object for the same pool. */
 export function logOf(stored: StoredPool): RingLog {
-  const log = stored.log ?? unwritten.get(stored) ?? freshLog(stored.value, 0);
+  const log = stored.log ?? unwritten.get(stored) ?? freshLog(stored.value, 0, stored.health);
   if (!stored.log) unwritten.set(stored, log);
   return log;
 }
 
-function freshLog(pool: Pool, at: number): RingLog {
+function freshLog(pool: Pool, at: number, health?: PoolHealth): RingLog {
   const size = ringSize(pool.backends.length, pool.ring.size);
-  return { generation: 1, size, at, members: membersOf(pool), changes: [] };
+  return { generation: 1, size, at, members: membersOf(pool, health), changes: [] };
 }
 
-/** The log of `pool`, which takes the place of `old` at `now` (Unix ms). */
-export function nextLog(old: StoredPool | undefined, pool: Pool, now: number): RingLog {
-  if (!old) return freshLog(pool, now);
+/** The log of `pool` in this health, which takes the place of `old` at `now` (Unix ms). */
+export function nextLog(old: StoredPool | undefined, pool: Pool, now: number, health?: PoolHealth): RingLog {
+  if (!old) return freshLog(pool, now, health);
   const log = logOf(old);
   const last = lastMembers(log);
-  const members = membersOf(pool);
+  const members = membersOf(pool, health);
   const size = sizeFor(pool, log.size);
   const names = new Set(members.map(({ name }) => name));
   const set = members.filter((member) => !sameMember(member, last.get(member.name)));
@@ -120,10 +143,10 @@ export function* generationsOf({ at, members, changes }: RingLog): Generator<Gen
 export const oldestGeneration = ({ generation, changes }: RingLog): number => generation - changes.length;
 
 /** What is wrong with the log of this pool; pointers are into the log. */
-export function logProblems(log: RingLog, pool: Pool): FieldError[] {
+export function logProblems(log: RingLog, pool: Pool, health?: PoolHealth): FieldError[] {
   const found = [...orderProblems(log, '')];
   const last = lastMembers(log);
-  const members = membersOf(pool);
+  const members = membersOf(pool, health);
   const known = new Set(members.map(({ name }) => name));
   for (const member of members) {
     if (sameMember(member, last.get(member.name))) continue;

@@ -2,9 +2,10 @@
 import { type Reading, reader, Type } from '../model/check.js';
 import { FairleadError, type FieldError, messageOf } from '../model/errors.js';
 import { parseJson } from '../model/json-locate.js';
-import type { Pool, RingLog, Service, Snapshot, Stored, StoredPool } from '../model/objects.js';
+import type { Pool, PoolHealth, RingLog, Service, Snapshot, Stored, StoredPool } from '../model/objects.js';
 import { readPool, readService } from '../model/schema.js';
 import { type Problems, poolProblems, serviceProblems } from '../model/validate.js';
+import { readHealth } from './health-file.js';
 import { logProblems } from './ring-log.js';
 import { readLog } from './ring-log-file.js';
 import { slices } from './slices.js';
@@ -18,7 +19,9 @@ const StateBody = Type.Object(
     revision,
     hashKey: Type.String({ pattern: '^[0-9a-f]{32}$', description: '32 hex digits' }),
     services: Type.Array(Type.Object({ revision })),
-    pools: Type.Array(Type.Object({ revision, ringLog: Type.Optional(Type.Unknown()) })),
+    pools: Type.Array(
+      Type.Object({ revision, ringLog: Type.Optional(Type.Unknown()), health: Type.Optional(Type.Unknown()) }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -27,17 +30,24 @@ interface State {
   readonly revision: number;
   readonly hashKey: string;
   readonly services: readonly { readonly revision: number }[];
-  readonly pools: readonly { readonly revision: number; readonly ringLog?: unknown }[];
+  readonly pools: readonly { readonly revision: number; readonly ringLog?: unknown; readonly health?: unknown }[];
 }
 
 const readState = reader<State>(StateBody);
 
+type Item = Stored<object> & Pick<StoredPool, 'log' | 'health'>;
+
+const documentOf = ({ value, revision: own, log, health }: Item): object => ({
+  ...value,
+  revision: own,
+  ...(health && { health }),
+  ...(log && { ringLog: log }),
+});
+
 /** The text of a state file, format 1: the whole snapshot, for people to read too. */
 export function formatState({ revision, hashKey, services, pools }: Snapshot): string {
-  const list = (objects: ReadonlyMap<string, Stored<object> & { readonly log?: RingLog }>) =>
-    [...objects]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([, { value, revision: own, log }]) => ({ ...value, revision: own, ...(log && { ringLog: log }) }));
+  const list = (objects: ReadonlyMap<string, Item>) =>
+    [...objects].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, item]) => documentOf(item));
   const state = { format: 1, revision, hashKey, services: list(services), pools: list(pools) };
   return `${JSON.stringify(state, null, 2)}\n`;
 }
@@ -46,11 +56,11 @@ export function formatState({ revision, hashKey, services, pools }: Snapshot): s
 export async function formatStateSlowly({ revision, hashKey, services, pools }: Snapshot): Promise<string> {
   const pause = slices();
   const pieces = [`{"format":1,"revision":${revision},"hashKey":"${hashKey}"`];
-  const add = async (name: string, objects: ReadonlyMap<string, Stored<object> & { readonly log?: RingLog }>) => {
+  const add = async (name: string, objects: ReadonlyMap<string, Item>) => {
     pieces.push(`,\n"${name}":[`);
     let between = '\n';
-    for (const { value, revision: own, log } of objects.values()) {
-      pieces.push(between, JSON.stringify({ ...value, revision: own, ...(log && { ringLog: log }) }));
+    for (const item of objects.values()) {
+      pieces.push(between, JSON.stringify(documentOf(item)));
       between = ',\n';
       await pause();
     }
@@ -82,7 +92,7 @@ export function parseState(text: string, path: string): Snapshot {
   const state = draft as State;
   const { pools, services } = state;
   const bare: Snapshot = { revision: state.revision, hashKey: state.hashKey, services: new Map(), pools: new Map() };
-  const documents = pools.map(({ ringLog: _, ...document }) => document);
+  const documents = pools.map(({ ringLog: _log, health: _health, ...document }) => document);
   const read = readAll<Pool>(bare, documents, '/pools', readPool, poolProblems, refuse);
   const withPools = { ...bare, pools: withLogs(read, pools, refuse) };
   return {
@@ -90,6 +100,8 @@ export function parseState(text: string, path: string): Snapshot {
     services: readAll<Service>(withPools, services, '/services', readService, serviceProblems, refuse),
   };
 }
+
+const NOTHING: Reading<PoolHealth> = { draft: {}, fields: [] };
 
 /** `items` are the documents of `pools`, in the same order. */
 function withLogs(
@@ -99,12 +111,16 @@ function withLogs(
 ): ReadonlyMap<string, StoredPool> {
   return new Map(
     [...pools].map(([name, stored], i) => {
-      const input = items[i]?.ringLog;
-      if (input === undefined) return [name, stored] as const;
-      const { draft, fields } = readLog(input);
-      const problems = fields.length > 0 ? fields : logProblems(draft as RingLog, stored.value);
-      refuse(problems.map(({ pointer, detail }) => ({ pointer: `/pools/${i}/ringLog${pointer}`, detail })));
-      return [name, { ...stored, log: draft as RingLog }] as const;
+      const { ringLog, health: seen } = items[i] ?? {};
+      const below = (field: string, problems: readonly FieldError[]) =>
+        refuse(problems.map(({ pointer, detail }) => ({ pointer: `/pools/${i}/${field}${pointer}`, detail })));
+      const { draft: health, fields: unread } = seen === undefined ? NOTHING : readHealth(seen, stored.value);
+      below('health', unread);
+      const known = { ...stored, ...(seen !== undefined && { health: health as PoolHealth }) };
+      if (ringLog === undefined) return [name, known] as const;
+      const { draft, fields } = readLog(ringLog);
+      below('ringLog', fields.length > 0 ? fields : logProblems(draft as RingLog, stored.value, known.health));
+      return [name, { ...known, log: draft as RingLog }] as const;
     }),
   );
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FairleadError } from '../model/errors.js';
-import type { Pool, Snapshot, StoredPool } from '../model/objects.js';
+import type { Pool, PoolHealth, Snapshot, StoredPool } from '../model/objects.js';
 import { nextLog } from './ring-log.js';
 import { AT_HAND, type Change, type Store } from './store.js';
 
@@ -63,7 +63,8 @@ export function applyChanges(snapshot: Snapshot, changes: readonly Change[]): Sn
   const pools = new Map(snapshot.pools);
   for (const change of changes) {
     if (change.kind === 'service') set(services, change.name, change.value, revision);
-    else setPool(pools, change.name, change.value, revision);
+    else if (change.kind === 'pool') setPool(pools, change.name, change.value, revision);
+    else setHealth(pools, change.name, change.value);
   }
   return { ...snapshot, revision, services, pools };
 }
@@ -75,8 +76,30 @@ function set<T>(objects: Map<string, { value: T; revision: number }>, name: stri
 
 /** With the pool goes the log of its members: who writes one writes the other. */
 function setPool(pools: Map<string, StoredPool>, name: string, value: Pool | null, revision: number): void {
+  const old = pools.get(name);
+  const health = value && healthAfter(old, value);
   if (value === null) pools.delete(name);
-  else pools.set(name, { value, revision, log: nextLog(pools.get(name), value, Date.now()) });
+  else {
+    const log = nextLog(old, value, Date.now(), health ?? undefined);
+    pools.set(name, { value, revision, log, ...(health && { health }) });
+  }
+}
+
+function setHealth(pools: Map<string, StoredPool>, name: string, health: PoolHealth): void {
+  const old = pools.get(name);
+  if (old) pools.set(name, { ...old, health, log: nextLog(old, old.value, Date.now(), health) });
+}
+
+/** What was known of the backends that are still the same ones, and are looked after. */
+function healthAfter(old: StoredPool | undefined, value: Pool): PoolHealth | null {
+  if (!old?.health || !value.healthCheck) return null;
+  const before = new Map(old.value.backends.map((backend) => [backend.name, backend.address]));
+  const same = new Set(
+    value.backends.filter((b) => b.state !== 'disabled' && before.get(b.name) === b.address).map(({ name }) => name),
+  );
+  const { failOpen, down, slow } = old.health;
+  const kept = <T extends { readonly name: string }>(list: readonly T[]) => list.filter(({ name }) => same.has(name));
+  return { failOpen, down: kept(down), slow: kept(slow) };
 }
 
 /** The change is durable: a listener's bug must not look like a failed update to the writer. It surfaces as uncaught. */

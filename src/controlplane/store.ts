@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Pool, Service, Snapshot } from '../model/objects.js';
+import type { Pool, PoolHealth, Service, Snapshot } from '../model/objects.js';
 
 /** One object to write; `value: null` deletes it. */
 export type Change =
   | { readonly kind: 'service'; readonly name: string; readonly value: Service | null }
-  | { readonly kind: 'pool'; readonly name: string; readonly value: Pool | null };
+  | { readonly kind: 'pool'; readonly name: string; readonly value: Pool | null }
+  /** What the nodes have found out about a pool's backends. Its revision stays: nobody has edited it. No pool of that name: nothing. */
+  | { readonly kind: 'health'; readonly name: string; readonly value: PoolHealth };
 
 /**
  * Where services and pools live. The same contract holds for every kind of store (test/unit/store-contract.ts).

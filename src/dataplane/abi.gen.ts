@@ -95,6 +95,7 @@ export const BackendFlag = {
   VALID: 1,
   IPV6: 2,
   ON_LINK: 4,
+  DOWN: 8,
 } as const;
 
 export const VipFilterLimit = {

@@ -11,6 +11,7 @@ import { hasNat, type NatConfig, type NatTables, natRoots, openNat } from './nat
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 import { findOlder } from './older.js';
 import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
+import { openProbes, type Probes } from './probes.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
 import { dropFilters, type TcChoice } from './tc.js';
@@ -57,6 +58,8 @@ export interface Dataplane {
   nat(): NatTables | null;
   /** Whether packets that come in are seen: on every interface that is there, and on one at least, our link runs. Asks the kernel. */
   attached(): boolean;
+  /** What leads sockets of health checks into the tunnels, on all interfaces; for the caller to close. */
+  openProbes(): Promise<Probes>;
   /** Drops the handles; programs and maps stay, pinned. */
   close(): void;
 }
@@ -166,6 +169,12 @@ export async function openDataplane(config: DataplaneConfig): Promise<Dataplane>
       },
       nat: () => nat,
       attached: () => isAttached(directory, interfaces),
+      openProbes: () =>
+        openProbes(
+          interfaces.map(({ name }) => name),
+          config,
+          open,
+        ),
       close: () => {
         nat?.close();
         open.close();

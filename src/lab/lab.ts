@@ -11,7 +11,7 @@ import { type DaemonOptions, type Lab, type LabDaemon, startDaemon } from './dae
 import { type Driver, startDriver } from './drive.js';
 import { etcdEndpoint, startEtcd } from './etcd.js';
 import { appliedEverywhere, readAllPools } from './everywhere.js';
-import { allServices, putObjects } from './objects.js';
+import { allServices, labHealthCheck, putObjects } from './objects.js';
 import { runScenario } from './scenario.js';
 import { openScreen, type Screen } from './screen.js';
 import { fired, stopSignal } from './stop.js';
@@ -65,7 +65,7 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     const { key } = (await daemon.api('GET', '/api/v1/agent-key')) as { readonly key: string };
     const agents = await attachAgents(base.topology, Buffer.from(key, 'hex'));
     base.onClose(() => agents.close());
-    await putObjects(daemon.api, base.topology, allServices(base.topology));
+    await putObjects(daemon.api, base.topology, allServices(base.topology), labHealthCheck(base.topology));
     const bird = options.bgp ? await openBird(base.topology, base.directory) : null;
     if (bird) base.onClose(() => bird.close());
     const lab = { ...base, daemon, daemons, agents, bird, store: own.etcd ?? null };
@@ -159,6 +159,7 @@ function header({ topology, daemon, directory, bird, store }: Lab): readonly str
     `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
     ...(store === null ? [] : [`etcd     ip netns exec ${router} etcdctl --endpoints ${store} get --prefix /`]),
     ...(bird === null ? [] : [`BGP      birdc -s ${directory}/bird/router/bird.ctl show protocols`]),
+    `break    ip netns pids ${backends[0]?.namespace} | xargs kill -STOP   (-CONT mends it)`,
     `log      ${directory}/daemon.log`,
     `stop     Ctrl-C, or: fairlead lab down --name ${name}`,
     '',

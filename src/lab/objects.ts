@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BackendStatus, ServiceStatus } from '../model/node-view.js';
+import type { HealthCheck } from '../model/objects.js';
 import type { Api } from './api.js';
 import type { Topology } from './topology.js';
 import type { Target } from './traffic.js';
@@ -43,11 +44,17 @@ export const allServices = (topology: Topology): readonly LabService[] => [
   ...natServices(topology),
 ];
 
+/** How the lab's backends are looked after: by HTTP on addresses of their own. */
+export const labHealthCheck = ({ natBackendPort: port }: Topology): Partial<HealthCheck> => ({
+  ...{ type: 'http', port, interval: 1, timeout: 0.5, rise: 2, fall: 2 },
+});
+
 /** Puts the lab's pools and these services of it into the daemon, and returns when the kernel has them. */
 export async function putObjects(
   api: Api,
   topology: Topology,
   services: readonly LabService[] = labServices(topology),
+  healthCheck?: Partial<HealthCheck>,
 ): Promise<void> {
   const port = services.some(({ forwarding }) => forwarding === 'nat') ? topology.natBackendPort : undefined;
   for (const pool of labPools) {
@@ -58,7 +65,7 @@ export async function putObjects(
       weight: 100,
       state: 'active',
     }));
-    await api('PUT', `/api/v1/pools/${pool}?wait=applied`, { backends });
+    await api('PUT', `/api/v1/pools/${pool}?wait=applied`, { backends, healthCheck });
   }
   for (const { service, protocol, address, port, pool, forwarding } of services)
     await api('PUT', `/api/v1/services/${service}?wait=applied`, {

@@ -18,10 +18,27 @@ export interface DrainStatus {
   readonly done: boolean;
 }
 
+/** How a backend is by its checks. */
+export interface BackendHealth {
+  /** What the nodes have agreed on. 'unknown': nobody has a result yet, so it is held to be up. 'off': nobody looks. */
+  readonly state: 'up' | 'down' | 'unknown' | 'off';
+  readonly since: string | null; // RFC 3339; null: since before this daemon's start
+  /** On its way back, the part of its weight that it has. */
+  readonly slowStart?: number;
+  /** What was wrong with the last check of this node that was not well. */
+  readonly lastError: string | null;
+  readonly lastCheck: { readonly at: string; readonly result: string; readonly latencyMs: number } | null;
+  /** What each node finds. */
+  readonly nodes: Readonly<
+    Record<string, { readonly state: 'up' | 'down'; readonly since: string; readonly detail: string }>
+  >;
+}
+
 /** What the running node knows of one backend of one pool, beyond what the store says. Shares are 0..1. */
 export interface BackendStatus {
   readonly shareWanted: number;
   readonly shareReal: number; // of the ring's rows, read back from the kernel
+  readonly health: BackendHealth;
   readonly flows: number;
   /** While it drains. */
   readonly drain?: DrainStatus;
@@ -45,6 +62,8 @@ export interface ServiceStatus {
 }
 
 export interface PoolStatus {
+  /** More than half of the backends are down by their checks, so all are kept in force. */
+  readonly failOpen: boolean;
   readonly backends: ReadonlyMap<string, BackendStatus>;
   readonly ringRows: number;
   /** Null while the pool has no ring. */

@@ -29,15 +29,61 @@ export interface Pool {
   readonly ring: { readonly size: number };
   /** How long a row of the ring keeps an owner it was taken from; 0: not at all. Default: HOLD_SECONDS. */
   readonly holdSeconds?: number;
+  /** Absent: nobody looks, all backends are held to be up. */
+  readonly healthCheck?: HealthCheck;
+  /** When more than half of the backends are down by their checks: take no notice of it, or do. Default: open. */
+  readonly whenAllDown?: 'open' | 'closed';
 }
+
+/** How backends are looked after. Times are seconds, with fractions. */
+export interface HealthCheck {
+  readonly type: 'tcp' | 'http' | 'https' | 'udp' | 'grpc';
+  /** Default: the backend's own, else that of a service of the pool. */
+  readonly port?: number;
+  readonly interval: number;
+  /** Default: half the interval, at most 1. */
+  readonly timeout?: number;
+  /** So many in a row that are well bring a backend back, so many that are not take it out. */
+  readonly rise: number;
+  readonly fall: number;
+  /** Where it goes: to the backend's address, or to the service's through the tunnel that its packets take. */
+  readonly via: 'direct' | 'tunnel';
+  /** How long one that came back takes to get its full weight again; 0: it has it at once. */
+  readonly slowStart: number;
+  /** http and https. Defaults: '/'; the address; 200 to 399. */
+  readonly path?: string;
+  readonly host?: string;
+  readonly expect?: readonly number[];
+  /** https: whether the certificate has to be good for `host`. Default: no. */
+  readonly verify?: boolean;
+  /** udp: text, or 'hex:' and digits. What is sent, and what the answer begins with. Defaults: nothing; anything. */
+  readonly send?: string;
+  readonly receive?: string;
+  /** grpc: the service asked for. Default: '', the server. */
+  readonly service?: string;
+}
+
+/** What the nodes have agreed on about a pool's backends; written by one of them, in the pool's document. */
+export interface PoolHealth {
+  /** More than half are down: all are kept in force. */
+  readonly failOpen: boolean;
+  /** Backends that are down, by name. `since`: Unix ms, on the clock of whoever wrote it. */
+  readonly down: readonly { readonly name: string; readonly since: number }[];
+  /** Backends on their way back, by name: they have `step` of SLOW_STEPS parts of their rows. */
+  readonly slow: readonly { readonly name: string; readonly step: number }[];
+}
+
+/** A return moves rows so many times. */
+export const SLOW_STEPS = 4;
 
 export const HOLD_SECONDS = 900;
 
-/** What the ring is to know of a backend. `live`: takes rows; `drain`: keeps its flows; `down`: takes nothing. */
+/** What the ring is to know of a backend. `live`: takes rows, or `part` of them (0..1); `drain`: keeps its flows; `down`: takes nothing. */
 export interface RingLogMember {
   readonly name: string;
   readonly weight: number;
   readonly state: 'live' | 'drain' | 'down';
+  readonly part?: number;
 }
 
 /**
@@ -113,6 +159,10 @@ export interface Stored<T> {
 /** Without a log: a pool that has had one set of members only. */
 export interface StoredPool extends Stored<Pool> {
   readonly log?: RingLog;
+  /** Without: all are up. Its changes leave `revision` as it is: to whoever edits the pool it has not changed. */
+  readonly health?: PoolHealth;
+  /** The store's own revision of the document, where that is a later one. */
+  readonly written?: number;
 }
 
 /** Everything the store holds at one revision. `hashKey` is the cluster's secret for the ring hash: 32 hex digits (SipHash key, 16 bytes). */

@@ -2,6 +2,7 @@
 import { parseAddress, whyNotUnicast } from './address.js';
 import { type Draft, defineFormat, type Reading, reader, Type } from './check.js';
 import type { FieldError } from './errors.js';
+import { HealthCheckBody } from './health-schema.js';
 import { type Backend, HOLD_SECONDS, MSS_MAX, MSS_MIN, type Pool, type RateLimit, type Service } from './objects.js';
 import { canonicalPrefixes } from './prefix.js';
 
@@ -109,6 +110,13 @@ export const PoolBody = Type.Object(
         minimum: 0,
         maximum: 86400,
         description: `how long rows keep the owner they were taken from; ${HOLD_SECONDS} when left out`,
+      }),
+    ),
+    healthCheck: Type.Optional(HealthCheckBody),
+    whenAllDown: Type.Optional(
+      Type.Enum(['open', 'closed'], {
+        description:
+          'when more than half of the backends are down: open keeps all in force, closed takes them out; open when left out',
       }),
     ),
   },

@@ -2,6 +2,7 @@
 import { familyOf } from './address.js';
 import type { Draft } from './check.js';
 import { FairleadError, type FieldError } from './errors.js';
+import { healthCheckProblems } from './health-schema.js';
 import type { Pool, Service, Snapshot } from './objects.js';
 
 /** What is wrong with a document: `invalid` in itself or for what it names, `conflict` with another object. */
@@ -155,7 +156,7 @@ export function poolProblems(_snapshot: Snapshot, draft: Draft<Pool>): Problems 
     if (owner !== undefined) wrong('address', `${address} is the address of backend "${owner}" already`);
     else addresses.set(address, name ?? '');
   }
-  invalid.push(...serverIdProblems(draft));
+  invalid.push(...serverIdProblems(draft), ...(draft.healthCheck ? healthCheckProblems(draft.healthCheck) : []));
   return { invalid, conflict: [] };
 }
 

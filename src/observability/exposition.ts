@@ -13,7 +13,7 @@ export interface Sample {
 /** A metric; `name` without the prefix. */
 export interface Family {
   readonly name: string;
-  readonly type: 'counter' | 'gauge';
+  readonly type: 'counter' | 'gauge' | 'histogram';
   readonly help: string;
   readonly samples: readonly Sample[];
 }
@@ -36,6 +36,29 @@ export const gauge = (name: string, help: string, samples: readonly Sample[]): F
   help,
   samples,
 });
+
+/** Without labels. `counts`: by bucket, not added up; one more than `ends`, for what is beyond them. */
+export function histogram(
+  name: string,
+  help: string,
+  ends: readonly number[],
+  counts: readonly number[],
+  sum: number,
+): Family {
+  let below = 0;
+  const buckets = counts.map((count, at) => {
+    below += count;
+    const le = String(ends[at] ?? '+Inf');
+    return { labels: { le }, value: below, metricName: `${PREFIX}${name}_bucket` };
+  });
+  const rest = { sum, count: below };
+  const others = Object.entries(rest).map(([end, value]) => ({
+    labels: {},
+    value,
+    metricName: `${PREFIX}${name}_${end}`,
+  }));
+  return { name, type: 'histogram', help, samples: [...buckets, ...others] };
+}
 
 /** An answer to a scrape. */
 export interface Exposition {

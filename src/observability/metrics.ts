@@ -7,6 +7,7 @@ import type { EventLog } from '../model/events.js';
 import type { DropCount, NodeInfo, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { counter, type Exposition, type Family, gauge, one, openExposition, type Sample } from './exposition.js';
+import { healthFamilies } from './health-view.js';
 import type { NodeFacts } from './node.js';
 
 async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot, read: TrafficReader): Promise<Family[]> {
@@ -84,8 +85,9 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
       flows.push({ labels, value: seen?.flows ?? 0 });
       weight.push({ labels, value: backend.weight });
       share.push({ labels, value: seen?.shareReal ?? 0 });
-      for (const name of ['active', 'drain', 'disabled']) {
-        state.push({ labels: { ...labels, state: name }, value: backend.state === name ? 1 : 0 });
+      const now = seen?.health.state === 'down' && !status?.failOpen ? 'down' : backend.state;
+      for (const name of ['active', 'drain', 'disabled', ...(pool.healthCheck ? ['down'] : [])]) {
+        state.push({ labels: { ...labels, state: name }, value: now === name ? 1 : 0 });
       }
       hops[seen?.nextHop.state ?? 'unresolved']++;
     }
@@ -100,7 +102,7 @@ async function backendFamilies(facts: NodeFacts, snapshot: Snapshot, read: Traff
     gauge('backend_ring_share', 'Share of the ring rows the backend has in the kernel, 0 to 1.', share),
     gauge('ring_rows_in_transition', 'Rows that had another owner within the hold time.', inTransition),
     gauge('ring_rows_deferred', 'Rows that wait to move: they hold three previous owners.', deferred),
-    gauge('backend_state', 'Configured state: 1 on the one it is in.', state),
+    gauge('backend_state', 'As configured, or down by its checks: 1 on the one it is in.', state),
     gauge(
       'next_hops',
       'Backends by whether their next hop is known, or is a router where forwarding l2 needs none.',
@@ -272,11 +274,13 @@ export function openMetrics(facts: NodeFacts, events: EventLog): () => Promise<E
   return openExposition(async () => {
     const { snapshot } = facts.state();
     const read = await facts.allTraffic();
+    const checks = facts.checks();
     return [
       ...(await nodeFamilies(facts)),
       ...eventFamilies(events),
       ...(await serviceFamilies(facts, snapshot, read)),
       ...(await backendFamilies(facts, snapshot, read)),
+      ...(checks ? healthFamilies(checks) : []),
     ];
   });
 }

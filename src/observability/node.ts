@@ -2,6 +2,7 @@
 // The running node as the API and the metrics see it.
 import type { Cluster } from '../controlplane/cluster.js';
 import { isReachable, onLinkPools, wantedShares } from '../controlplane/desired.js';
+import type { Health } from '../controlplane/health/health.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
@@ -40,6 +41,7 @@ import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
 import { effectOf } from './effect.js';
 import { queryFlows } from './flow-view.js';
+import { backendHealth } from './health-view.js';
 import { natDrops, natStatus } from './nat-view.js';
 import { topologyOf } from './topology.js';
 
@@ -82,6 +84,8 @@ export type NodeFacts = Omit<NodeView, 'metrics' | 'service' | 'pool'> & {
   /** Packets by the name of their reason, all interfaces. */
   outcomes(): ReadonlyMap<string, number>;
   tallies(): Promise<readonly TallyCount[]>;
+  /** Of health checks; null: nobody checks. */
+  checks(): ReturnType<Health['counts']> | null;
 };
 
 /** Skipped documents in a status. */
@@ -123,6 +127,7 @@ export function nodeFacts(
   store: Store,
   cluster: Pick<Cluster, 'nodes' | 'notReady'> = ALONE,
   announced: () => AnnounceStatus | null = () => null,
+  health: Health | null = null,
 ): NodeFacts {
   const { maps, interfaces } = dataplane;
   const census = censusOf(maps, dataplane.nat);
@@ -172,7 +177,9 @@ export function nodeFacts(
     const numbers = numbering.pools.get(pool.name);
     const onLink = onLinkPools(snapshot).has(pool.name);
     const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
-    const wanted = wantedShares(pool, hops, onLink);
+    const stored = snapshot.pools.get(pool.name);
+    if (!stored) return new Map();
+    const wanted = wantedShares(stored, hops, onLink);
     const found = new Map<string, BackendStatus>();
     for (const backend of pool.backends) {
       const number = numbers?.members.get(backend.address)?.number ?? 0;
@@ -181,6 +188,7 @@ export function nodeFacts(
         ...sum(services.map((name) => traffic(name, backend, read))),
         shareWanted: wanted.get(backend.name) ?? 0,
         shareReal: rows === 0 ? 0 : (owned.get(number) ?? 0) / rows,
+        health: backendHealth(stored, backend.name, health?.backend(pool.name, backend.name)),
         flows: flows[number] ?? 0,
         ...(backend.state === 'drain'
           ? { drain: await drainStatus(maps, dataplane.nat(), backend, number, flows[number] ?? 0, Date.now()) }
@@ -205,6 +213,7 @@ export function nodeFacts(
     const services = [...snapshot.services.values()].filter((s) => s.value.pool === name).map((s) => s.value.name);
     const { byBackend } = await census();
     return {
+      failOpen: snapshot.pools.get(name)?.health?.failOpen ?? false,
       backends: await backendStatus(value, services, byBackend, read),
       ringRows: readRingRef(maps, numbers.number).rows,
       ring: ring
@@ -248,6 +257,7 @@ export function nodeFacts(
         ...sourceWarnings(state.snapshot, identity.noSource ?? []),
         ...storeWarnings(store.state()),
         ...nodeWarnings(cluster.nodes()),
+        ...(health?.warnings() ?? []),
       ],
       store: { kind: store.kind, revision: store.read().revision, connected, detail, skipped: skipped.slice(0, SHOWN) },
       appliedRevision: state.revision,
@@ -305,6 +315,7 @@ export function nodeFacts(
         REASON_NAMES.map((name, reason) => [name, byInterface.reduce((all, by) => all + (by[reason] ?? 0), 0)]),
       );
     },
+    checks: () => health?.counts() ?? null,
     traffic,
     allTraffic: () => readAllTraffic(maps),
     state: () => reconciler.state(),

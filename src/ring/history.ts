@@ -7,6 +7,8 @@ export interface GenerationMember {
   readonly name: string;
   readonly weight: number;
   readonly state: 'live' | 'drain' | 'down';
+  /** Of its rows, so much is its own now (RingMember). Default: 1. */
+  readonly part?: number;
 }
 
 /** A pool's members from `at` (Unix ms) on. */
@@ -149,7 +151,7 @@ class History implements RingHistory {
   async add({ at, members }: Generation): Promise<void> {
     if (!(at >= this.#last)) throw new RangeError(`add a generation: got time ${at}, wanted ${this.#last} or later`);
     const ring = await buildRingSliced(
-      members.map(({ name, weight, state }) => ({ name, weight, live: state === 'live' })),
+      members.map(({ name, weight, state, part = 1 }) => ({ name, weight, live: state === 'live', part })),
       this.size,
     );
     const ids = Uint16Array.from([0, ...ring.names.map((name) => this.#idOf(name))]);

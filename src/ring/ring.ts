@@ -4,11 +4,15 @@ import { type AnchorMembers, anchorSteps } from './anchor.js';
 import { hashName, mix32, scale } from './hash.js';
 import { isPrime, maxRingSize } from './size.js';
 
-/** A configured member. `weight` is an integer 0..256, 0 owns no row; a member that is not `live` keeps its claim but owns none now. */
+/**
+ * A configured member. `weight` is an integer 0..256, 0 owns no row; a member that is not `live` keeps its claim but owns none now. Of a live one with a
+ * `part` (0..1) so much of its rows is its own, and the rest as if it were not live: on its way back it moves nobody else's rows.
+ */
 export interface RingMember {
   readonly name: string;
   readonly weight: number;
   readonly live: boolean;
+  readonly part?: number;
 }
 
 /** `names` in code-unit order; `owners[row]` is a 1-based index into it, 0 for nobody. */
@@ -26,7 +30,7 @@ const sliceMs = 1; // one step more may follow, and a garbage collection
  * Builds the anchored ring: who owns each of `size` rows (a prime up to 131071).
  *
  * The anchor (see anchor.ts) gives rows to all members with a weight, live or not, in exact proportion. A row whose anchor is not live
- * goes to a live one (see `substitute`). So the ring depends on the set of (name, weight, live) and on nothing else, not on the order of
+ * goes to a live one (see `substitute`). So the ring depends on the set of (name, weight, live, part) and on nothing else, not on the order of
  * members or of events: a member that goes moves only the rows it had, its return restores the ring exactly. Holes (0) only
  * when no live member has a weight. Throws RangeError on a bad size, a bad weight, a name given twice, or more than 65535 members.
  */
@@ -64,15 +68,20 @@ function* ringSteps(members: readonly RingMember[], size: number): Generator<voi
   }
   yield;
   const owners = new Uint16Array(size);
-  const live = [...claims.keys()].filter((i) => claims[i]?.live);
-  if (live.length === 0) return { names, owners };
+  const either = [...claims.keys()].filter((i) => claims[i]?.live);
+  if (either.length === 0) return { names, owners };
+  const whole = either.filter((i) => (claims[i]?.part ?? 1) >= 1);
+  const live = whole.length > 0 ? whole : either; // somebody has to take them
+  const isLive = new Uint8Array(claims.length + 1);
+  for (const i of live) isLive[i + 1] = 1;
 
   const anchors: AnchorMembers = { weight: Int32Array.from(claims, (c) => c.weight), hashA, hashB };
   const settling: Settling = {
     anchors,
     anchor: yield* anchorSteps(anchors, size),
     live: Uint16Array.from(live, (i) => i + 1),
-    isLive: Uint8Array.of(0, ...claims.map((c) => (c.live ? 1 : 0))),
+    isLive,
+    below: Float64Array.of(0, ...claims.map((c) => (c.live ? (c.part ?? 1) * 0x1_0000_0000 : 0))),
     owner: Uint16Array.of(0, ...sorted.flatMap((m, i) => (m.weight > 0 ? [i + 1] : []))),
   };
   for (let from = 0; from < size; from += rowsPerStep) {
@@ -87,16 +96,18 @@ interface Settling {
   readonly anchors: AnchorMembers;
   readonly anchor: Uint16Array; // of a row: the claim
   readonly live: Uint16Array; // the live claims
-  readonly isLive: Uint8Array; // of a claim
+  readonly isLive: Uint8Array; // of a claim: the whole of it
+  readonly below: Float64Array; // of a claim: rows with a hash below are its own
   readonly owner: Uint16Array; // of a claim: 1-based index among all members
 }
 
 /** Fills rows from..to-1: with the anchor where it is live, with a substitute where it is not. */
 function settle(settling: Settling, owners: Uint16Array, from: number, to: number): void {
-  const { anchor, isLive, owner } = settling;
+  const { anchor, isLive, below, owner } = settling;
   for (let row = from; row < to; row++) {
     const claim = anchor[row] as number;
-    owners[row] = owner[isLive[claim] === 1 ? claim : substitute(settling, row)] as number;
+    const isHome = isLive[claim] === 1 || mix32(~row) < (below[claim] as number);
+    owners[row] = owner[isHome ? claim : substitute(settling, row)] as number;
   }
 }
 

@@ -35,6 +35,7 @@ function worldWith(flags: number): World {
       slot: number,
       address: bytes(`10.9.1.${number}`),
       valid: true,
+      down: false,
       onLink: true,
       nextHopMac: Buffer.of(2, 0, 0, 9, 0, number),
       sourceMac: Buffer.of(2, 0, 0, 1, 0, 1),

@@ -329,6 +329,22 @@ test('nat: a backend that takes nothing more: TCP is dropped, datagrams and SYNs
   );
 });
 
+test('nat: a backend that is down keeps its TCP connections; datagrams and SYNs find another', () => {
+  const tcp = begin(4, 'tcp');
+  const udp = begin(4, 'udp');
+  path.backend(4, BACKEND[4], POOL[4], 1, { port: 8080, down: true });
+  path.backend(5, '10.9.0.25', POOL[4], 2, { port: 8080 });
+  path.ring(POOL[4], 4000, new Uint16Array(251).fill(5));
+  const backends = (protocol: number): number[] =>
+    path.connections().flatMap((each) => (each.protocol === protocol ? [each.backend] : []));
+  assert.equal(path.run(request(tcp)[0]).retval, TC.REDIRECT);
+  assert.deepEqual(backends(6), [4]);
+  assert.equal(path.run(request(udp)[0]).retval, TC.REDIRECT);
+  assert.deepEqual(backends(17), [5]);
+  assert.equal(path.run(request(tcp, { flags: TCP.SYN })[0]).retval, TC.REDIRECT);
+  assert.deepEqual(backends(6), [5]);
+});
+
 test('nat: affinity to the source, also where no service wanted it when the program was loaded', async () => {
   path.close();
   path = await openNatPath(1024, {}, { features: ServiceFlag.NAT });

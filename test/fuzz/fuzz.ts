@@ -107,7 +107,9 @@ async function explain(
 function textOf(step: Step): string {
   if (step === 'forget') return 'fragments forgotten';
   if ('frame' in step) return `frame ${step.frame.toString('hex')}`;
-  return 'ring' in step ? `ring of pool ${step.pool} changes` : `backend ${step.backend} valid ${step.valid}`;
+  return 'ring' in step
+    ? `ring of pool ${step.pool} changes`
+    : `backend ${step.backend} valid ${step.valid} down ${step.down}`;
 }
 
 function describe(world: World): string {
@@ -117,7 +119,7 @@ function describe(world: World): string {
   );
   const backends = [...world.backends.values()].map(
     (one) =>
-      `  backend ${one.number} pool ${one.pool} ${one.address.toString('hex')} valid ${one.valid} on link ${one.onLink} here ${one.sameInterface} mtu ${one.mtu} tags ${one.tags.toString('hex')}`,
+      `  backend ${one.number} pool ${one.pool} ${one.address.toString('hex')} valid ${one.valid} down ${one.down} on link ${one.onLink} here ${one.sameInterface} mtu ${one.mtu} tags ${one.tags.toString('hex')}`,
   );
   return [`tunnel mtu ${world.tunnelMtu}`, ...services, ...backends].join('\n');
 }

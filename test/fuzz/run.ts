@@ -93,6 +93,7 @@ export async function runSteps(
     } else {
       const backend = world.backends.get(step.backend) as ModelBackend;
       backend.valid = step.valid;
+      backend.down = step.down;
       putBackend(maps, backend);
     }
   }

@@ -50,6 +50,7 @@ function randomPool(random: Random, number: number, backends: Map<number, ModelB
       slot,
       address: v6 ? bytesOf(`fd00:9::${(0x100 + at).toString(16)}`) : bytesOf(`10.9.1.${at}`),
       valid: !random.once(8),
+      down: random.once(8),
       onLink: !random.once(5),
       nextHopMac: Buffer.concat([Buffer.of(2, 0, 0, 9), random.bytes(2)]),
       sourceMac: Buffer.concat([Buffer.of(2, 0, 0, 1), random.bytes(2)]),

@@ -9,7 +9,7 @@ import { randomRing } from './setup.js';
 export type Step =
   | { readonly frame: Buffer; readonly linear: number }
   | { readonly pool: number; readonly ring: Uint16Array }
-  | { readonly backend: number; readonly valid: boolean }
+  | { readonly backend: number; readonly valid: boolean; readonly down: boolean }
   | 'forget';
 
 const KINDS: readonly (readonly [weight: number, name: string, make: (make: Make) => Buffer[]])[] = [
@@ -69,7 +69,7 @@ export function makeSteps(random: Random, world: World, count: number, limits: L
 function change(random: Random, world: World): Step {
   if (random.once(3)) {
     const backend = random.pick([...world.backends.keys()]);
-    return { backend, valid: !random.once(5) };
+    return { backend, valid: !random.once(5), down: random.once(3) };
   }
   const pool = random.pick([...world.pools.keys()]);
   const members = [...world.backends.values()].filter((one) => one.pool === pool).map(({ number }) => number);

@@ -45,6 +45,7 @@ export function putBackend(maps: Maps, backend: ModelBackend): void {
     nextHopMac: backend.nextHopMac,
     flags:
       (backend.valid ? BackendFlag.VALID : 0) |
+      (backend.down ? BackendFlag.DOWN : 0) |
       (backend.address.length === 16 ? BackendFlag.IPV6 : 0) |
       (backend.onLink ? BackendFlag.ON_LINK : 0),
     sourceMac: backend.sourceMac,

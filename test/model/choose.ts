@@ -152,7 +152,8 @@ export function choose(world: World, service: ModelService, packet: Packet): Cho
   const ring = (older: boolean): ModelBackend | null => {
     if (named !== null) return named;
     const [owner = 0, ...before] = ringRow(world, service, packet);
-    const previous = older ? before.find((number) => takes(world, number, service.flags)) : undefined;
+    const isLeft = (number: number): boolean => takes(world, number, service.flags)?.down === false;
+    const previous = older ? before.find(isLeft) : undefined;
     return takes(world, previous ?? owner, service.flags);
   };
   if ((service.flags & ServiceFlag.STATELESS) !== 0) return { backend: ring(false), tallies, begun: false };
@@ -183,6 +184,7 @@ function othersOf(
   return [...new Set([...before, owner])]
     .filter((number) => number !== first?.number)
     .flatMap((number) => takes(world, number, service.flags) ?? [])
+    .filter(({ down }) => !down)
     .filter(({ address }) => address.length === first?.address.length)
     .slice(0, 3);
 }
@@ -204,7 +206,9 @@ function remembered(
     if (ended) flow.state = FlowState.FINISHED;
     else if (!syn && flow.state === FlowState.NEW) flow.state = FlowState.ESTABLISHED;
     const backend = takes(world, flow.backend, service.flags);
-    if (backend !== null) return { backend, begun: false, row: canPassOn(service, packet) ? flow.row : null };
+    const leaves = backend?.down && (syn || !tcp); // what can begin anew
+    if (backend !== null && !leaves)
+      return { backend, begun: false, row: canPassOn(service, packet) ? flow.row : null };
   }
   const backend = ring();
   if (backend === null) return { backend, begun: false, row: null };

@@ -9,6 +9,7 @@ export interface ModelBackend {
   readonly slot: number;
   readonly address: Buffer; // 4 or 16 bytes
   valid: boolean;
+  down: boolean;
   readonly onLink: boolean;
   readonly nextHopMac: Buffer;
   readonly sourceMac: Buffer;

@@ -8,6 +8,7 @@ export const recordedAt = Date.parse('2026-11-25T04:00:00Z');
 const status = (share: number, flows: number, mac: string | null): BackendStatus => ({
   shareWanted: share,
   shareReal: share,
+  health: { state: 'off', since: null, lastError: null, lastCheck: null, nodes: {} },
   flows,
   packets: flows * 1001,
   bytes: flows * 1_500_000,

@@ -31,7 +31,15 @@ export interface PacketPath {
     address: string,
     pool: number,
     slot: number,
-    more?: { interface?: number; valid?: boolean; mtu?: number; onLink?: boolean; tags?: Uint8Array; port?: number },
+    more?: {
+      interface?: number;
+      valid?: boolean;
+      down?: boolean;
+      mtu?: number;
+      onLink?: boolean;
+      tags?: Uint8Array;
+      port?: number;
+    },
   ): void;
   /** A ring of rows without a history; or rows as writeRingRows takes them. */
   ring(pool: number, start: number, owners: Uint16Array): void;
@@ -71,6 +79,7 @@ export async function openPacketPath(
         nextHopMac: NEXT_HOP_MAC,
         flags:
           (more.valid === false ? 0 : BackendFlag.VALID) |
+          (more.down ? BackendFlag.DOWN : 0) |
           (v6 ? BackendFlag.IPV6 : 0) |
           (more.onLink ? BackendFlag.ON_LINK : 0),
         sourceMac: SOURCE_MAC,

@@ -43,7 +43,7 @@ const VERDICTS = ['aborted', 'drop', 'pass', 'tx', 'redirect'];
 const ROUND_MS = 20_000;
 const ROUTED = { ...HOP, onLink: false };
 
-export const changeOf = (object: Pool | Service): Change =>
+export const changeOf = (object: Pool | Service): Exclude<Change, { kind: 'health' }> =>
   'backends' in object
     ? { kind: 'pool', name: object.name, value: object }
     : { kind: 'service', name: object.name, value: object };
@@ -80,7 +80,15 @@ export async function openReconciled(
   const factsOf = (): NodeFacts =>
     nodeFacts(
       { name: 'edge-1', version: '1.2.3', startedAt: new Date(0) },
-      { maps, interfaces, warnings: [], setFeatures: async () => null, nat: () => null, close },
+      {
+        maps,
+        interfaces,
+        warnings: [],
+        setFeatures: async () => null,
+        nat: () => null,
+        openProbes: () => Promise.reject(new Error('no interface')),
+        close,
+      },
       reconciler,
       store,
     );

@@ -13,8 +13,11 @@ const VIP = '192.0.2.1';
 /** Whether the VIP is ready with these backends in its pool. */
 function ready(backends: readonly Backend[], hops: readonly [string, NextHop | null][] = [], up = true): boolean {
   const snapshot = snapshotOf([poolOf('web', backends)], [serviceOf('www', 'web')]);
+  const web = snapshot.pools.get('web');
+  const health = { failOpen: false, down: up ? [] : backends.map(({ name }) => ({ name, since: NOW })), slow: [] };
+  const pools = new Map(web ? [['web', { ...web, health }]] : []);
   const all = new Map([...backends.map((b) => [b.address, HOP] as const), ...hops]);
-  return vipsOf(snapshot, all, () => up, NOW).get(VIP) === null;
+  return vipsOf({ ...snapshot, pools }, all, NOW).get(VIP) === null;
 }
 
 test('announce: a VIP is ready when a backend can be reached, is up and keeps its connections', () => {
@@ -42,8 +45,7 @@ test('announce: one service of an address that is ready makes it ready; forwardi
     ['10.0.0.2', routed],
   ]);
   const pools = [poolOf('a', [backendOf('10.0.0.1')]), poolOf('b', [backendOf('10.0.0.2')])];
-  const vips = (...services: readonly Service[]) =>
-    Object.fromEntries(vipsOf(snapshotOf(pools, services), hops, () => true, NOW));
+  const vips = (...services: readonly Service[]) => Object.fromEntries(vipsOf(snapshotOf(pools, services), hops, NOW));
   const why = 'no backend of its services is up';
   assert.deepEqual(vips(serviceOf('x', 'a')), { [VIP]: why });
   assert.deepEqual(vips(serviceOf('x', 'a'), serviceOf('y', 'b', 81)), { [VIP]: null });

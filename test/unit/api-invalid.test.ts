@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { assertProblem, webPool, withService, wwwService } from './api-setup.js';
+import { assertProblem, withService, wwwService } from './api-setup.js';
 
 const www = '/api/v1/services/www';
 const web = '/api/v1/pools/web';
@@ -224,12 +224,6 @@ const bad: Case[] = [
     '/api/v1/services/Www',
     { ...wwwService, port: 81 },
     { '/name': '"Www" is not a name: 1 to 63 of a-z 0-9 . _ -, a letter or digit first and last' },
-  ],
-  [
-    'health checks',
-    web,
-    { ...webPool, healthCheck: { type: 'tcp' } },
-    { '/healthCheck': 'unknown field "healthCheck"' },
   ],
   [
     'a ring that is no prime',

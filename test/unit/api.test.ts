@@ -269,13 +269,20 @@ test("api: a backend is read, put, patched, drained, undrained and taken out; it
   const status = {
     shareWanted: 0.5,
     shareReal: 0.4,
+    health: { state: 'off', since: null, lastError: null, lastCheck: null, nodes: {} },
     flows: 12,
     packets: 1,
     bytes: 2,
     connections: 3,
     nextHop: { state: 'resolved', interface: 'eth0', mac: null },
   } as const;
-  node.known.pools.set('web', { backends: new Map([['b1', status]]), ringRows: 251, ring: null, appliedRevision: 2 });
+  node.known.pools.set('web', {
+    backends: new Map([['b1', status]]),
+    failOpen: false,
+    ringRows: 251,
+    ring: null,
+    appliedRevision: 2,
+  });
   const drained = await call('POST', `${b1}/drain`);
   assert.deepEqual(
     [drained.statusCode, drained.headers.etag, drained.json().state, drained.json().status],
@@ -320,11 +327,12 @@ test('api: objects show what the node knows of them', async (t) => {
   const { call, node } = await withService(t);
   const known = { flows: 1, packets: 2, bytes: 3, connections: 4, appliedRevision: 2 };
   node.known.services.set('www', known);
-  node.known.pools.set('web', { backends: new Map(), ringRows: 251, ring: null, appliedRevision: 2 });
+  node.known.pools.set('web', { backends: new Map(), failOpen: false, ringRows: 251, ring: null, appliedRevision: 2 });
   assert.deepEqual((await call('GET', www)).json(), { ...whole, revision: 2, status: known });
   assert.deepEqual((await call('GET', services)).json().items[0].status, known);
   assert.deepEqual((await call('GET', `${pools}/web`)).json().status, {
     backends: {},
+    failOpen: false,
     ringRows: 251,
     ring: null,
     appliedRevision: 2,

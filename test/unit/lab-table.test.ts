@@ -10,7 +10,11 @@ const services = labServices(planTopology('lab', 2));
 
 function view(name: string, shareWanted: number, packets: number, bytes: number): BackendView {
   const nextHop = { state: 'unresolved', interface: null, mac: null } as const;
-  return { name, status: { shareWanted, shareReal: shareWanted, flows: 0, packets, bytes, connections: 0, nextHop } };
+  const health = { state: 'off', since: null, lastError: null, lastCheck: null, nodes: {} } as const;
+  return {
+    name,
+    status: { health, shareWanted, shareReal: shareWanted, flows: 0, packets, bytes, connections: 0, nextHop },
+  };
 }
 
 test('chi-square: the limit is the 99.999 % quantile, at most 12 % above it', () => {

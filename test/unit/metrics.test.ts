@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { before, type TestContext, test } from 'node:test';
+import { DURATIONS } from '../../src/controlplane/health/checker.js';
 import { openEventLog } from '../../src/observability/event-log.js';
 import { truncate } from '../../src/observability/exposition.js';
+import { healthFamilies } from '../../src/observability/health-view.js';
 import { openMetrics } from '../../src/observability/metrics.js';
 import { type Family, readExposition } from '../support/exposition.js';
 import { pinTo } from '../support/packet-run.js';
@@ -75,6 +77,34 @@ test('metrics: all that exists so far is there under its name, with its type', a
     'nat_port_exhausted_total flow_table_evictions_total store_relists_total process_cpu_seconds_total';
   for (const name of gauges.split(' ')) assert.equal(types.get(name), 'gauge', name);
   for (const name of counters.split(' ')) assert.equal(types.get(name), 'counter', name);
+});
+
+test('metrics: health checks have a histogram whose buckets add up', () => {
+  const counts = [...DURATIONS.map((_, at) => at), 2];
+  const [results, durations, transitions] = healthFamilies({
+    results: { ok: 7, timeout: 1, error: 2, answer: 3 },
+    ...{ durations: counts, sum: 12.5, transitions: { up: 1, down: 2 } },
+  });
+  assert.deepEqual(
+    results?.samples.map(({ labels, value }) => `${labels.result} ${value}`),
+    ['ok 7', 'timeout 1', 'error 2', 'answer 3'],
+  );
+  assert.deepEqual(
+    transitions?.samples.map(({ labels, value }) => `${labels.to} ${value}`),
+    ['up 1', 'down 2'],
+  );
+  const shown = durations?.samples.map(({ metricName, labels, value }) => [metricName, labels.le, value]) ?? [];
+  const name = 'fairlead_health_check_duration_seconds';
+  assert.deepEqual(shown.slice(0, 3), [
+    [`${name}_bucket`, '0.001', 0],
+    [`${name}_bucket`, '0.0025', 1],
+    [`${name}_bucket`, '0.005', 3],
+  ]);
+  assert.deepEqual(shown.slice(-3), [
+    [`${name}_bucket`, '+Inf', 80],
+    [`${name}_sum`, undefined, 12.5],
+    [`${name}_count`, undefined, 80],
+  ]);
 });
 
 test('metrics: names say who they belong to and what they count', async (t) => {

@@ -90,12 +90,21 @@ test('openapi: a client made from the document alone calls every operation, and 
 function fill({ known }: OpenApi['node']): void {
   const traffic = { flows: 1, packets: 2, bytes: 3, connections: 1 };
   const nextHop = { state: 'resolved', interface: 'eth0', mac: '02:00:00:00:00:01' } as const;
-  const backend = { shareWanted: 0.5, shareReal: 0.25, ...traffic, nextHop };
+  const since = '2026-11-29T08:00:00.000Z';
+  const health = {
+    state: 'down',
+    since,
+    slowStart: 0.25,
+    lastError: 'HTTP status 503',
+    lastCheck: { at: since, result: 'answer', latencyMs: 1.5 },
+    nodes: { 'edge-1': { state: 'down', since, detail: 'HTTP status 503' } },
+  } as const;
+  const backend = { shareWanted: 0.5, shareReal: 0.25, health, ...traffic, nextHop };
   const drain = { flowsLeft: 1, ages: { youngest: 1, median: 2.5, oldest: 3 }, etaSeconds: 4, done: false };
   known.services.set('www', { ...traffic, appliedRevision: 3 });
   known.pools.set('p2', {
     backends: new Map([['b9', { ...backend, drain }]]),
-    ...{ ringRows: 251, ring: { generation: 1, inTransition: 0, deferred: 0 }, appliedRevision: 3 },
+    ...{ failOpen: false, ringRows: 251, ring: { generation: 1, inTransition: 0, deferred: 0 }, appliedRevision: 3 },
   });
   known.flows.push({
     ...{ service: 'www', backend: null, protocol: 'tcp', client: '192.0.2.7:4', vip: '192.0.2.1:80' },

@@ -177,6 +177,38 @@ test('ring: rows of dead members are spread over the live by weight, as evenly a
   }
 });
 
+test('ring: one that comes back in parts moves its own rows only, and keeps those it has; with nobody whole the parts do not count', () => {
+  const size = 10007;
+  const members = pool(20, randomWeight);
+  const back = members[random(20)] as RingMember;
+  const other = members.find(({ name }) => name !== back.name) as RingMember;
+  const at = (part: number, dead: readonly string[] = []): Ring =>
+    buildRing(
+      members.map((m) => ({ ...m, live: !dead.includes(m.name), ...(m.name === back.name && { part }) })),
+      size,
+    );
+  const full = buildRing(members, size);
+  const own = full.names.indexOf(back.name) + 1;
+  const claimed = full.owners.filter((owner) => owner === own).length;
+  let before = buildRing(withLive(members, new Set([back.name])), size);
+  for (const part of [0.25, 0.5, 0.75, 1]) {
+    const now = at(part);
+    for (const [row, owner] of now.owners.entries()) {
+      if (owner !== before.owners[row]) assert.equal(owner, own, `row ${row} at ${part}`);
+      if (before.owners[row] === own) assert.equal(owner, own, `row ${row} stays at ${part}`);
+    }
+    const has = now.owners.filter((owner) => owner === own).length;
+    assert.ok(Math.abs(has - claimed * part) <= 5 * Math.sqrt(claimed) + 1, `${has} of ${claimed} rows at ${part}`);
+    before = now;
+  }
+  assert.deepEqual(before, full);
+  const rest = members.map(({ name }) => name).filter((name) => name !== back.name);
+  assert.deepEqual(at(0.25, rest), at(1, rest));
+  const without = at(0.5, [other.name]);
+  for (const [row, owner] of at(0.5).owners.entries())
+    if (full.names[owner - 1] !== other.name) assert.equal(without.owners[row], owner, `row ${row}`);
+});
+
 test('ring: weight 0 owns no row, whoever else is down', () => {
   const members = pool(30, (i) => (i % 3 === 0 ? 0 : randomWeight()));
   const none = (ring: Ring) => members.every((m) => m.weight > 0 || rowsByName(ring).get(m.name) === 0);

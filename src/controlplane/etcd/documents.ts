@@ -2,9 +2,10 @@
 // Documents in etcd, and the snapshot they make. Pure, but for letting the event loop turn.
 import { isRecord, type Reading } from '../../model/check.js';
 import { type FieldError, messageOf } from '../../model/errors.js';
-import type { Pool, RingLog, Service, Snapshot, Stored, StoredPool } from '../../model/objects.js';
+import type { Pool, PoolHealth, RingLog, Service, Snapshot, Stored, StoredPool } from '../../model/objects.js';
 import { readPool, readService } from '../../model/schema.js';
 import { poolProblems, serviceProblems, servicesOf } from '../../model/validate.js';
+import { digestOf, readHealth, type WrittenHealth } from '../health-file.js';
 import { logProblems } from '../ring-log.js';
 import { readLog } from '../ring-log-file.js';
 import { slices } from '../slices.js';
@@ -33,9 +34,15 @@ export interface Update {
 /** The text of a service as etcd holds it. */
 export const serviceText = (service: Service, writeId: string): string => JSON.stringify({ ...service, writeId });
 
-/** The text of a pool, the log of its members in it. */
-export const poolText = ({ value, log }: StoredPool, writeId: string): string =>
-  JSON.stringify({ ...value, ...(log && { ringLog: log }), writeId });
+/** The text of a pool, the log of its members in it, and their health; `isEdited` false: only that was changed, and the pool's revision is to stay. */
+export function poolText({ value, log, health, revision }: StoredPool, writeId: string, isEdited = true): string {
+  const seen = health && { ...health, ...(!isEdited && { revision, digest: digestOf(value) }) };
+  return JSON.stringify({ ...value, ...(seen && { health: seen }), ...(log && { ringLog: log }), writeId });
+}
+
+/** The store's revision of an object that is in force: what the newest write of its key has. */
+export const writtenAt = (stored: Stored<unknown> & { readonly written?: number }): number =>
+  stored.written ?? stored.revision;
 
 /** The id of the write that made a document; null when it says none. */
 export function writeIdOf(text: string): string | null {
@@ -51,7 +58,7 @@ export function writeIdOf(text: string): string | null {
 export function knownRevision({ snapshot, skipped }: Documents, keys: Keys, key: string): number {
   const { kind, name } = keys.parse(key) ?? { kind: null, name: '' };
   const inForce = kind === null ? undefined : (kind === 'pool' ? snapshot.pools : snapshot.services).get(name);
-  return Math.max(inForce?.revision ?? 0, skipped.get(key)?.revision ?? 0);
+  return Math.max(inForce ? writtenAt(inForce) : 0, skipped.get(key)?.revision ?? 0);
 }
 
 /**
@@ -154,26 +161,42 @@ function readStoredService(name: string, text: string, revision: number): Taken<
     : { stored: { value: whole(read), revision }, fields };
 }
 
-function readStoredPool(name: string, text: string, revision: number): Taken<StoredPool> {
+function readStoredPool(name: string, text: string, written: number): Taken<StoredPool> {
   const { body: all, fields } = open(name, text);
   if (fields.length > 0) return { stored: null, fields };
-  const { ringLog, ...body } = all;
+  const { ringLog, health: seen, ...body } = all;
   const read = readPool(body);
   const wrong = [...read.fields, ...poolProblems({} as Snapshot, read.draft).invalid];
   if (wrong.length > 0) return { stored: null, fields: wrong };
   const value = whole<Pool>(read);
-  if (ringLog === undefined) return { stored: { value, revision }, fields };
+  const wrongIn = (field: string, problems: readonly FieldError[]): Taken<StoredPool> => ({
+    stored: null,
+    fields: problems.map(({ pointer, detail }) => ({ pointer: `/${field}${pointer}`, detail })),
+  });
+  const readSeen = seen === undefined ? null : readHealth(seen, value);
+  if (readSeen && readSeen.fields.length > 0) return wrongIn('health', readSeen.fields);
+  const known: StoredPool = {
+    value,
+    ...(readSeen ? revisions(whole(readSeen), value, written) : { revision: written }),
+  };
+  if (ringLog === undefined) return { stored: known, fields };
   const readRingLog = readLog(ringLog);
-  const problems = readRingLog.fields.length > 0 ? readRingLog.fields : logProblems(whole<RingLog>(readRingLog), value);
-  if (problems.length > 0)
-    return { stored: null, fields: problems.map(({ pointer, detail }) => ({ pointer: `/ringLog${pointer}`, detail })) };
-  return { stored: { value, revision, log: whole<RingLog>(readRingLog) }, fields };
+  const log = whole<RingLog>(readRingLog);
+  const problems = readRingLog.fields.length > 0 ? readRingLog.fields : logProblems(log, value, known.health);
+  return problems.length > 0 ? wrongIn('ringLog', problems) : { stored: { ...known, log }, fields };
+}
+
+/** A pool that was edited by other hands since its health was written has the revision of that edit. */
+function revisions({ revision = 0, digest, ...health }: WrittenHealth, pool: Pool, written: number) {
+  const isOld = revision > 0 && revision < written && digest === digestOf(pool);
+  return { health: health as PoolHealth, ...(isOld ? { revision, written } : { revision: written }) };
 }
 
 const whole = <T>({ draft }: Reading<T>): T => draft as T; // it has no wrong fields
 
 /** The same document at the same revision: then the object stays the one it is, with all that is computed from it. */
-const isSame = (a: Stored<unknown> | undefined, b: Stored<unknown>): boolean => a?.revision === b.revision;
+const isSame = (a: Stored<unknown> | undefined, b: Stored<unknown>): boolean =>
+  a !== undefined && writtenAt(a) === writtenAt(b);
 
 function differ(a: ReadonlyMap<string, Stored<unknown>>, b: ReadonlyMap<string, Stored<unknown>>): boolean {
   if (a.size !== b.size) return true;

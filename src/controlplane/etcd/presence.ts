@@ -158,21 +158,24 @@ export function openEtcdPresence({
     },
     watch(path, listener) {
       const documents = new Map<string, unknown>();
-      let isToldOnce = false;
+      const texts = new Map<string, string>();
+      let isChanged = true; // nothing is told, too, at first
       const take = (key: string, text: string | null): void => {
+        const short = keys.short(key);
+        if (texts.get(short) === (text ?? undefined)) return;
         try {
-          if (text === null) documents.delete(keys.short(key));
-          else documents.set(keys.short(key), JSON.parse(text));
+          if (text === null) documents.delete(short);
+          else documents.set(short, JSON.parse(text));
+          if (text === null) texts.delete(short);
+          else texts.set(short, text);
+          isChanged = true;
         } catch (error) {
           log.warn({ key, detail: messageOf(error) }, 'document skipped; the last good one stays in force');
         }
       };
-      let before = '';
       const tell = (): void => {
-        const text = JSON.stringify([...documents]);
-        if (!isToldOnce || text !== before) listener(new Map(documents));
-        isToldOnce = true;
-        before = text;
+        if (isChanged) listener(new Map(documents));
+        isChanged = false;
       };
       const follower = follow(
         client,
@@ -181,7 +184,7 @@ export function openEtcdPresence({
           async relist(list) {
             const listing = await list();
             const there = new Set(listing.items.map(({ key }) => keys.short(key)));
-            for (const key of documents.keys()) if (!there.has(key)) documents.delete(key);
+            for (const short of [...documents.keys()]) if (!there.has(short)) take(keys.below(short), null);
             for (const { key, value } of listing.items) take(key, value);
             tell();
             return listing;

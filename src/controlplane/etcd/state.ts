@@ -17,7 +17,7 @@ export interface State extends Documents {
 /** With revisions that equal none, and nothing of what etcd said: what is in force came from another cluster, or from a file. */
 export function unlike(state: State): State {
   const without = <T extends { revision: number }>(objects: ReadonlyMap<string, T>): Map<string, T> =>
-    new Map([...objects].map(([name, stored]) => [name, { ...stored, revision: 0 }]));
+    new Map([...objects].map(([name, stored]) => [name, { ...stored, revision: 0, written: 0 }]));
   const { pools, services } = state.snapshot;
   const snapshot = { ...state.snapshot, pools: without(pools), services: without(services) };
   return { ...state, snapshot, skipped: new Map(), deleted: new Map(), guard: 0 };
@@ -33,7 +33,7 @@ export function keysOf({ snapshot, skipped }: Documents, keys: Keys): Set<string
 
 /** The key that a change is about. */
 export const keyOf = (keys: Keys, { kind, name }: Change): string =>
-  kind === 'pool' ? keys.pool(name) : keys.service(name);
+  kind === 'service' ? keys.service(name) : keys.pool(name);
 
 /** The revision of a key in etcd, as far as is known here; 0: there is no such key. */
 export function storedRevision(documents: Documents, keys: Keys, key: string): number {
@@ -45,7 +45,7 @@ export function textOf(draft: Snapshot, change: Change, writeId: string): string
   if (change.value === null) return null;
   if (change.kind === 'service') return serviceText(change.value, writeId);
   const stored = draft.pools.get(change.name);
-  return stored ? poolText(stored, writeId) : null;
+  return stored ? poolText(stored, writeId, change.kind === 'pool') : null;
 }
 
 /** The draft of a write that was done at this revision. */
@@ -53,9 +53,9 @@ export function atRevision(draft: Snapshot, changes: readonly Change[], revision
   const pools = new Map(draft.pools);
   const services = new Map(draft.services);
   for (const { kind, name } of changes) {
-    const pool = kind === 'pool' ? pools.get(name) : undefined;
+    const pool = kind === 'service' ? undefined : pools.get(name);
     const service = kind === 'service' ? services.get(name) : undefined;
-    if (pool) pools.set(name, { ...pool, revision });
+    if (pool) pools.set(name, kind === 'health' ? { ...pool, written: revision } : { ...pool, revision });
     if (service) services.set(name, { ...service, revision });
   }
   return { ...draft, revision, pools, services };
@@ -66,8 +66,8 @@ export function withChanges(snapshot: Snapshot, own: Snapshot, changes: readonly
   const pools = new Map(snapshot.pools);
   const services = new Map(snapshot.services);
   for (const { kind, name } of changes) {
-    if (kind === 'pool') move(own.pools, pools, name);
-    else move(own.services, services, name);
+    if (kind === 'service') move(own.services, services, name);
+    else move(own.pools, pools, name);
   }
   return { ...snapshot, pools, services };
 }
