@@ -229,6 +229,7 @@ for (const kind of ['memory', 'etcd'] as const) {
       const a = await openNode(t, 'a', share);
       const { presence } = await share();
       t.after(() => presence.close());
+      await pause(50); // who is there at first has not joined
       presence.set('nodes/x', { node: 'x', ready: 'perhaps' });
       await untilSeen(a, 'x', { state: 'unreadable', ready: false, host: null });
       assert.match(seen(a, 'x')?.detail ?? '', /^\//);

@@ -55,6 +55,7 @@ const parts = {
   serve: async () => 0,
   agent: async () => 0,
   doctor: async () => [],
+  token: { list: async () => [], create: async () => 'token', remove: async () => undefined },
   detach: async () => [],
   migrate: async () => migrated,
   lab: { up: async () => state, down: async () => true, run: async () => 0, status: async () => state },

@@ -75,8 +75,10 @@ test('upgrade: a program that does not load, or goes wrong, takes nobody’s pla
   assert.deepEqual(attached(), before);
 
   // The same source with another TTL: it loads, and only a look at a packet tells.
-  const header = readFileSync(join(copy, 'bpf/lib/encap.h'), 'utf8');
-  writeFileSync(join(copy, 'bpf/lib/encap.h'), header.replace('#define OUTER_TTL 64', '#define OUTER_TTL 63'));
+  const header = readFileSync(join(copy, 'bpf/lib/outer.h'), 'utf8');
+  const other = header.replace('#define OUTER_TTL 64', '#define OUTER_TTL 63');
+  assert.notEqual(other, header);
+  writeFileSync(join(copy, 'bpf/lib/outer.h'), other);
   const include = `-I/usr/include/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`;
   await run('clang-19', [
     '-g',

@@ -9,11 +9,12 @@ import type { TestContext } from 'node:test';
 import { type EtcdAccess, type EtcdClient, openEtcdClient } from '../../src/controlplane/etcd/client.js';
 import { until } from './lab.js';
 
-/** A free port of 127.0.0.1, free again by now. */
+/** A free port of 127.0.0.1, free again by now. None of those that outgoing connections are given: one of them would be gone when it is wanted. */
 export function freePort(): Promise<number> {
+  const port = 10_000 + Math.floor(Math.random() * 20_000);
   return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    const server = createServer().once('error', () => freePort().then(resolve, reject));
+    server.listen(port, '127.0.0.1', () => {
       const address = server.address();
       server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
     });
