@@ -183,7 +183,13 @@ test('rootless: no secret is in what is logged, audited or answered', async () =
   let answers = '';
   for (const [path, methods] of Object.entries(paths)) {
     if (!('get' in methods) || path === hidden || /events|captures/.test(path)) continue; // streams, and what is not there
-    const name = path.includes('/backends/') ? 'be1' : path.includes('/services/') ? 'http4' : path.includes('/nodes/') ? namespace : 'web4';
+    const name = path.includes('/backends/')
+      ? 'be1'
+      : path.includes('/services/')
+        ? 'http4'
+        : path.includes('/nodes/')
+          ? namespace
+          : 'web4';
     const url = path.replaceAll(/\{(\w+)\}/g, (_, key: string) => ({ ...names, name })[key as 'name'] ?? key);
     const { status, body } = await ask(socket, 'GET', url);
     assert.equal(status, 200, url);

@@ -5,6 +5,7 @@ import { FairleadError } from '../../src/model/errors.js';
 import type {
   FlowQuery,
   FlowView,
+  NodeInfo,
   NodeStatus,
   NodeView,
   PoolStatus,
@@ -49,7 +50,7 @@ export function nodeDouble(): NodeDouble {
       return { items: node.known.flows, last: null };
     },
     drops: async () => [{ service: null, reason: 'malformed', packets: 3 }],
-    nodes: async () => [],
+    nodes: async () => [nodeShown],
     async applied(revision) {
       node.asked.applied = revision;
       if (node.stuck) throw new FairleadError('unavailable', 'pool "web" has no room');
@@ -69,6 +70,14 @@ export function nodeDouble(): NodeDouble {
   };
   return node;
 }
+
+/** As the registry shows this one. */
+const nodeShown: NodeInfo = {
+  ...{ name: 'edge-1', self: true, state: 'ok', detail: null, host: 'edge-1.example', version: '1.2.3' },
+  ...{ startedAt: '2026-11-25T00:00:00Z', revision: 3, appliedRevision: 3, error: null, ready: true, notReady: [] },
+  announcing: 2,
+  rings: { web: { digest: '0123456789abcdef', generation: 1, without: ['b2'], asWanted: true } },
+};
 
 const emptyTopology: Topology = {
   at: '2026-11-25T00:00:00Z',

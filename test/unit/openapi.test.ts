@@ -58,6 +58,8 @@ const story: readonly (readonly [id: string, status: number, given?: Parameters<
   ['listDrops', 200],
   ['getTopology', 200, { query: { clients: '5' } }],
   ['listEvents', 200, { query: { limit: '2' } }],
+  ['listNodes', 200],
+  ['getNode', 200, { path: { name: 'edge-1' } }],
   ['getStatus', 200],
   ['getVersion', 200],
   ['getAgentKey', 200],
