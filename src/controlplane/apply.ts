@@ -24,9 +24,18 @@ export interface RingPlace {
   readonly wait: boolean;
 }
 
-/** Finds room for the rings of these steps, each beside the one it replaces. Throws 'full', before anything is written. */
-export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<RingPlace[]> {
-  if (!steps.some((step) => step.do === 'set-ring')) return [];
+/** Rings' places, and the ranges that packets may still read when all steps are done. */
+export interface RingPlaces {
+  readonly places: readonly RingPlace[];
+  readonly leaving: readonly Range[];
+}
+
+/**
+ * Finds room for the rings of these steps, each beside the one it replaces; `left`: ranges that packets may still read from before.
+ * Throws 'full', before anything is written.
+ */
+export async function placeRings(maps: Maps, steps: readonly Step[], left: readonly Range[]): Promise<RingPlaces> {
+  if (!steps.some((step) => step.do === 'set-ring' || step.do === 'delete-ring')) return { places: [], leaving: left };
   const pause = slices();
   const capacity = maps.ringRows.length;
   const ringOf = new Map<number, Range>();
@@ -34,8 +43,8 @@ export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<Ri
     const { start, rows } = readRingRef(maps, pool);
     if (rows > 0) ringOf.set(pool, { start, size: rows });
   }
-  let taken = [...ringOf.values()].sort(byStart);
-  const leaving = new Set<Range>(); // replaced or deleted, and perhaps still read
+  let taken = [...ringOf.values(), ...left].sort(byStart);
+  const leaving = new Set(left); // replaced or deleted, and perhaps still read
   const letGo = (): void => {
     taken = taken.filter((range) => !leaving.has(range));
     leaving.clear();
@@ -63,21 +72,16 @@ export async function placeRings(maps: Maps, steps: readonly Step[]): Promise<Ri
     ringOf.set(step.pool, place);
     places.push({ start: place.start, wait });
   }
-  return places;
+  return { places, leaving: [...leaving] };
 }
 
 /**
  * Applies the steps in order, the rings at `places` (placeRings). Packets see each ring, service and backend either as it
- * was or as it is to be; after it none reads a ring that was replaced.
+ * was or as it is to be.
  */
 export async function apply(maps: Maps, steps: readonly Step[], places: readonly RingPlace[]): Promise<void> {
   const pause = slices();
   let rings = 0;
-  let replaced = false;
-  const wait = async (): Promise<void> => {
-    await native.synchronize();
-    replaced = false;
-  };
   for (const step of steps) {
     await pause();
     switch (step.do) {
@@ -87,11 +91,10 @@ export async function apply(maps: Maps, steps: readonly Step[], places: readonly
       case 'set-ring': {
         const place = places[rings++];
         if (!place) throw new RangeError('apply: got fewer places than rings');
-        if (place.wait) await wait();
+        if (place.wait) await native.synchronize();
         const { rows, generation } = step.ring;
         writeRingRows(maps, place.start, rows);
         writeRingRef(maps, step.pool, { start: place.start, rows: rows.length / ROW_WORDS, generation });
-        replaced = true;
         break;
       }
       case 'clear-service':
@@ -112,7 +115,7 @@ export async function apply(maps: Maps, steps: readonly Step[], places: readonly
         invalidateBackend(maps, step.number);
         break;
       case 'wait':
-        await wait();
+        await native.synchronize();
         break;
       case 'clear-backend':
         clearBackend(maps, step.number);
@@ -126,5 +129,4 @@ export async function apply(maps: Maps, steps: readonly Step[], places: readonly
         break;
     }
   }
-  if (replaced) await wait();
 }

@@ -2,6 +2,7 @@
 // The nodes there are: what this one says of itself, what the others say, and whether this one should stand back.
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Maps } from '../dataplane/maps.js';
 import { isRecord } from '../model/check.js';
@@ -22,6 +23,9 @@ import type { Presence } from './presence.js';
 import type { Reconciler } from './reconciler.js';
 import { openRingReader } from './ring-digest.js';
 import type { Store } from './store.js';
+
+/** A repair that does not last as long is none. */
+const LASTS_MS = 50;
 
 /** How long things take, ms. */
 export interface ClusterTimes {
@@ -225,6 +229,7 @@ export function openCluster(options: ClusterOptions): Cluster {
         if (isWrong && !suspected) {
           suspected = true;
           await reconciler.verify();
+          await pause(LASTS_MS);
           readAgain = true;
           continue;
         }

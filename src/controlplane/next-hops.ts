@@ -23,7 +23,7 @@ export type { NextHop } from './hop.js';
 
 export interface NextHopResolver {
   /** The next hop of each address, null while it is not known. Those asked for last are watched, and looked for. */
-  resolve(addresses: readonly string[]): Promise<ReadonlyMap<string, NextHop | null>>;
+  resolve(addresses: ReadonlySet<string>): Promise<ReadonlyMap<string, NextHop | null>>;
   /** Called when the answer of the last `resolve` would be another one now. */
   onChange(listener: () => void): void;
   close(): void;
@@ -286,8 +286,9 @@ export function openNextHops(): NextHopResolver {
 
   return {
     async resolve(addresses) {
-      want(new Set(addresses));
-      const unknown = addresses.filter((address) => !ways.has(address));
+      want(addresses);
+      const unknown: string[] = [];
+      for (const address of addresses) if (!ways.has(address)) unknown.push(address);
       links ??= await askLinks();
       await ask(unknown, false); // beside a refresh, which asks for those that were known
       if (!answered) await tendFirst();

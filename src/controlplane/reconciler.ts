@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Range } from '../dataplane/first-fit.js';
 import type { Maps } from '../dataplane/maps.js';
 import type { NatTables } from '../dataplane/nat.js';
+import { native } from '../dataplane/native.js';
 import { writeVipFilter } from '../dataplane/services.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
@@ -106,6 +108,8 @@ export function startReconciler(
   let numbering: Numbering | null = null;
   let tried = -1; // the revision `state.error` is about
   let closed = false;
+  /** Places of rings that were replaced, which packets may still read. */
+  let left: readonly Range[] = [];
   let drainEnd: NodeJS.Timeout | null = null;
   let verifying: Promise<void> | null = null;
   let running: Promise<void> | null = null;
@@ -130,13 +134,21 @@ export function startReconciler(
       : [...state.rings].filter(([, { kernel }]) => written.has(kernel)).map(([name]) => name);
   }
 
+  /** No packet reads these a grace period from now; the next change need not wait for that. */
+  function letGo(leaving: readonly Range[]): void {
+    if (leaving.length === 0) return;
+    const gone = () => {
+      if (left === leaving) left = [];
+    };
+    native.synchronize().then(gone, gone);
+  }
+
   async function round(snapshot: Snapshot): Promise<void> {
     const started = performance.now();
     const pause = slices();
-    const addresses = new Set(
-      [...snapshot.pools.values()].flatMap(({ value }) => value.backends.map((b) => b.address)),
-    );
-    const hops = await resolver.resolve([...addresses]);
+    const addresses = new Set<string>();
+    for (const { value } of snapshot.pools.values()) for (const { address } of value.backends) addresses.add(address);
+    const hops = await resolver.resolve(addresses);
     if (numbering === null) {
       numbering = adoptNumbering(await readKernel(maps), snapshot);
       state = { ...state, numbering };
@@ -153,7 +165,8 @@ export function startReconciler(
     const steps = plan(have, want, (service) => fresh.get(service) ?? 0);
     await pause();
     const repaired = repairedIn(steps);
-    const places = await placeRings(maps, steps);
+    const { places, leaving } = await placeRings(maps, steps, left);
+    left = leaving;
     numbering = given; // from here on the kernel may hold them
     held = null;
     const { changed: prepared, clean } = await settings.write(snapshot, given, hops);
@@ -163,6 +176,7 @@ export function startReconciler(
       writeNat(nat, snapshot, given, sources, steps);
     }
     await apply(maps, steps, places);
+    letGo(leaving);
     if (nat)
       await forgetNat(
         nat,

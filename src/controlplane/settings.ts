@@ -223,6 +223,7 @@ const READ_AGAIN_MS = 300_000;
 export function openSettings(maps: Maps): SettingsWriter {
   const options = new Uint8Array(maps.handle.service_options.mmap());
   const lengths = new Uint8Array(maps.handle.quic_lengths.mmap());
+  const noLengths = new Uint8Array(lengths.length);
   let lists = new Map<number, Prefixes>();
   let servers = new Map<string, number>();
   let readAt = Number.NEGATIVE_INFINITY;
@@ -282,11 +283,11 @@ export function openSettings(maps: Maps): SettingsWriter {
     return changed;
   }
 
-  const aliases = (): [string, KernelService][] =>
-    [...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.FRAGMENTS);
+  const aliases = (): Map<string, KernelService> =>
+    new Map([...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.FRAGMENTS));
 
   /** See SettingsWriter.write. */
-  async function prepare(want: Settings, sole: Aliases): Promise<boolean> {
+  async function prepare(want: Settings, sole: Aliases, have: Map<string, KernelService>): Promise<boolean> {
     const pause = slices();
     let changed = false;
     for (const [number, value] of want.options) {
@@ -303,16 +304,17 @@ export function openSettings(maps: Maps): SettingsWriter {
       servers.set(key, number);
       changed = true;
     }
-    for (const [id, { key, value }] of aliases()) {
+    for (const [id, { key, value }] of have) {
       if (sameValue(value, sole.get(id)?.value)) continue;
       deleteService(maps, key);
+      have.delete(id);
       changed = true;
     }
     for (const [pool, length] of want.lengths) changed = store(lengths, pool * QuicLengths.size, length) || changed;
     return changed;
   }
 
-  async function clean(want: Settings, sole: Aliases): Promise<boolean> {
+  async function clean(want: Settings, sole: Aliases, have: Aliases): Promise<boolean> {
     const pause = slices();
     const left = [...lists.keys()].filter((list) => !want.lists.has(list));
     let changed = left.length > 0;
@@ -326,10 +328,10 @@ export function openSettings(maps: Maps): SettingsWriter {
       servers.delete(key);
       changed = true;
     }
-    for (let pool = 0; pool * QuicLengths.size < lengths.length; pool++) {
-      if (!want.lengths.has(pool)) changed = store(lengths, pool * QuicLengths.size, NO_IDS) || changed;
-    }
-    const have = new Map(aliases());
+    if (want.lengths.size > 0 || Buffer.compare(lengths, noLengths) !== 0)
+      for (let pool = 0; pool * QuicLengths.size < lengths.length; pool++) {
+        if (!want.lengths.has(pool)) changed = store(lengths, pool * QuicLengths.size, NO_IDS) || changed;
+      }
     for (const [id, { key, value }] of sole) {
       if (have.has(id)) continue;
       writeService(maps, key, value);
@@ -343,7 +345,8 @@ export function openSettings(maps: Maps): SettingsWriter {
       await read();
       const want = await wanted(snapshot, numbering, hops);
       const sole = soleServices(snapshot, numbering);
-      return { changed: await prepare(want, sole), clean: () => clean(want, sole) };
+      const have = aliases();
+      return { changed: await prepare(want, sole, have), clean: () => clean(want, sole, have) };
     },
   };
 }

@@ -46,8 +46,8 @@ async function open(t: TestContext): Promise<Node> {
   path.sweep();
   const store = openMemoryStore();
   const resolver = {
-    resolve: async (addresses: readonly string[]) =>
-      new Map(addresses.map((address) => [address, { ...HOP, onLink: true }])),
+    resolve: async (addresses: ReadonlySet<string>) =>
+      new Map([...addresses].map((address) => [address, { ...HOP, onLink: true }])),
     onChange: () => undefined,
     close: () => undefined,
   };

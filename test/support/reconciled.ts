@@ -60,10 +60,10 @@ export async function openReconciled(
   const on: Reconciled['on'] = { resolve: async () => undefined };
   let moved: () => void = () => undefined;
   const resolver = {
-    async resolve(addresses: readonly string[]): Promise<Map<string, NextHop | null>> {
+    async resolve(addresses: ReadonlySet<string>): Promise<Map<string, NextHop | null>> {
       await on.resolve();
       return new Map(
-        addresses.map((address) => [address, lost.has(address) ? null : routed.has(address) ? ROUTED : HOP]),
+        [...addresses].map((address) => [address, lost.has(address) ? null : routed.has(address) ? ROUTED : HOP]),
       );
     },
     onChange(listener: () => void): void {

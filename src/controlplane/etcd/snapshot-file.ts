@@ -12,7 +12,7 @@ import type { StoreLog } from '../store.js';
 /** From a change to its write: what follows from it in the kernel comes first. */
 const AFTER_MS = 200;
 /** Between two writes, as a multiple of what the last took: the newest of a burst is what counts. */
-const REST = 4;
+const REST = 10;
 
 /** The snapshot in the file, null when there is none. Throws 'damaged', or 'unavailable' when it cannot be read. */
 export async function loadSnapshot(path: string): Promise<Snapshot | null> {
