@@ -49,7 +49,7 @@ const machines: Readonly<
     address: '10.9.0.10',
     scripts: [
       ['etcd.sh', 'lb1', members],
-      ['balancer.sh', 'lb1', '10.9.0.10', vip, members],
+      ['balancer.sh', 'lb1', '10.9.0.10', members],
     ],
     check(root) {
       root.inside('bird', '-p', '-c', '/etc/bird/bird.conf');

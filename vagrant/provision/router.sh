@@ -13,22 +13,18 @@ content /etc/sysctl.d/60-fairlead.conf 0644 root:root <<-END
 	net.ipv4.conf.default.rp_filter = 0
 END
 [ ! -d /run/systemd/system ] || sysctl -q -p /etc/sysctl.d/60-fairlead.conf
-content /etc/bird/bird.conf 0640 root:bird <<-END
-	router id 10.9.0.254;
-	protocol device { scan time 10; }
-	protocol kernel {
-		merge paths on limit 16;
-		ipv4 { import none; export where source = RTS_BGP; };
-	}
-	protocol bfd { interface "*" { interval 200 ms; multiplier 5; }; }
-	protocol bgp balancers {
-		local 10.9.0.254 as 64513;
-		neighbor range 10.9.0.0/24 as 64512;
-		dynamic name "balancer_";
-		passive;
-		bfd on;
-		hold time 9;
-		ipv4 { import where net = $vip/32; export none; };
-	}
+content /etc/bird/local.conf 0640 root:bird <<-END
+	define ROUTER_ID = 10.9.0.254;
+	define LOCAL_AS = 64513;
+	define LOCAL_IPV4 = 10.9.0.254;
+	define LOCAL_IPV6 = fd00:9::fe; # no machine has IPv6 here: that session stays down
+	define BALANCER_AS = 64512;
+	define BALANCERS_IPV4 = 10.9.0.0/24;
+	define BALANCERS_IPV6 = fd00:9::/64;
+	define VIPS_IPV4 = [ $vip/32 ];
+	define VIPS_IPV6 = [ 2001:db8::10/128 ];
+	define BFD_INTERVAL = 200;
+	define BFD_MULTIPLIER = 5;
 END
+content /etc/bird/bird.conf 0640 root:bird <"$stage/packaging/bird/router.conf"
 service_up bird
