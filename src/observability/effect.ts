@@ -3,7 +3,7 @@
 import { isOver, isReachable, onLinkPools } from '../controlplane/desired.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
 import type { Applied } from '../controlplane/reconciler.js';
-import { logOf } from '../controlplane/ring-log.js';
+import { logOf, membersOf } from '../controlplane/ring-log.js';
 import type { FlowCensus } from '../dataplane/flows.js';
 import type { Maps } from '../dataplane/maps.js';
 import { ROW_WORDS, readRingRef, readRingRows } from '../dataplane/tables.js';
@@ -33,14 +33,16 @@ function ownersNow({ applied, maps }: Before, pool: StoredPool | undefined): Own
 }
 
 /** As the ring will be once no row waits any more. Who has not been looked for yet is taken to be reachable. */
-async function ownersNext({ applied: { hops } }: Before, next: Snapshot, stored: StoredPool): Promise<Owners> {
+async function ownersNext({ applied }: Before, next: Snapshot, stored: StoredPool): Promise<Owners> {
   const { name, backends } = stored.value;
   if (backends.length === 0) return [];
   const onLink = onLinkPools(next).has(name);
-  const members = backends.map((backend) => ({
-    name: backend.name,
-    weight: backend.weight,
-    live: backend.state === 'active' && (!hops.has(backend.address) || isReachable(hops.get(backend.address), onLink)),
+  const { hops, snapshot } = applied;
+  const isThere = (address: string | undefined): boolean =>
+    address === undefined || !hops.has(address) || isReachable(hops.get(address), onLink);
+  const members = membersOf(stored.value, snapshot.pools.get(name)?.health).map(({ state, ...member }, at) => ({
+    ...member,
+    live: state === 'live' && isThere(backends[at]?.address),
   }));
   const ring = await buildRingSliced(members, logOf(stored).size);
   return Array.from(ring.owners, (owner) => ring.names[owner - 1] ?? '');
