@@ -4,6 +4,7 @@ import { messageOf } from '../model/errors.js';
 import type { EventLog } from '../model/events.js';
 import type { AnnounceStatus } from '../model/node-view.js';
 import type { Backend, Snapshot } from '../model/objects.js';
+import { timeOfDay } from './clock.js';
 import { isDown, isOver, isReachable, type NextHops, onLinkPools } from './desired.js';
 import type { Reconciler } from './reconciler.js';
 import { addRoute, deleteRoute, readRoutes } from './routes.js';
@@ -77,7 +78,7 @@ export function openAnnouncer(options: AnnouncerOptions): Announcer {
     const { snapshot, hops, revision } = reconciler.state();
     const why = withheld() ?? (revision < 0 ? 'the store has not been applied yet' : null);
     const now = performance.now();
-    const vips = vipsOf(snapshot, hops, Date.now());
+    const vips = vipsOf(snapshot, hops, timeOfDay());
     details = new Map([...vips].map(([address, own]) => [address, why ?? own]));
     for (const address of downSince.keys()) if (vips.get(address) !== NO_BACKEND) downSince.delete(address);
     if (why !== null) return new Set();

@@ -3,6 +3,7 @@
 import { type Backend as BackendEntry, BackendFlag, Family } from '../dataplane/abi.gen.js';
 import { familyOf } from '../model/address.js';
 import type { Backend, Pool, PoolHealth, Service, Snapshot, StoredPool } from '../model/objects.js';
+import { timeOfDay } from './clock.js';
 import {
   backendField,
   type KernelRing,
@@ -103,7 +104,7 @@ function tagField(hop: NextHop | null): Uint8Array {
 }
 
 function entryOf(backend: Backend, pool: PoolNumbers, hop: NextHop | null, down: boolean): BackendEntry {
-  const usable = hop !== null && backend.state !== 'disabled' && !isOver(backend, Date.now());
+  const usable = hop !== null && backend.state !== 'disabled' && !isOver(backend, timeOfDay());
   const v6 = familyOf(backend.address) === Family.IPV6;
   return {
     address: backendField(backend),
@@ -138,7 +139,7 @@ async function makePool(
   onLink: boolean,
   old: PoolMade | undefined,
 ): Promise<PoolMade> {
-  const now = Date.now();
+  const now = timeOfDay();
   if (
     old?.stored === stored &&
     old.numbers === numbers &&

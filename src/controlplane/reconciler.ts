@@ -7,6 +7,7 @@ import { writeVipFilter } from '../dataplane/services.js';
 import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
+import { timeOfDay } from './clock.js';
 import { desired, type NextHops, nextDeadline, type PoolCache } from './desired.js';
 import type { StoreView } from './health/view.js';
 import { type KernelState, readKernel } from './kernel-state.js';
@@ -226,7 +227,7 @@ export function startReconciler(
     } while (again && !closed);
     running = null;
     if (closed) return;
-    const now = Date.now();
+    const now = timeOfDay();
     const wait = nextDeadline(store.read(), now) - now + 1;
     if (wait <= PERIOD_MS) drainEnd = setTimeout(trigger, wait);
   }

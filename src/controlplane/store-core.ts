@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { FairleadError } from '../model/errors.js';
 import type { Pool, PoolHealth, Snapshot, StoredPool } from '../model/objects.js';
+import { timeOfDay } from './clock.js';
 import { nextLog } from './ring-log.js';
 import { AT_HAND, type Change, type Store } from './store.js';
 
@@ -80,14 +81,14 @@ function setPool(pools: Map<string, StoredPool>, name: string, value: Pool | nul
   const health = value && healthAfter(old, value);
   if (value === null) pools.delete(name);
   else {
-    const log = nextLog(old, value, Date.now(), health ?? undefined);
+    const log = nextLog(old, value, timeOfDay(), health ?? undefined);
     pools.set(name, { value, revision, log, ...(health && { health }) });
   }
 }
 
 function setHealth(pools: Map<string, StoredPool>, name: string, health: PoolHealth): void {
   const old = pools.get(name);
-  if (old) pools.set(name, { ...old, health, log: nextLog(old, old.value, Date.now(), health) });
+  if (old) pools.set(name, { ...old, health, log: nextLog(old, old.value, timeOfDay(), health) });
 }
 
 /** What was known of the backends that are still the same ones, and are looked after. */

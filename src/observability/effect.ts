@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a write would come to, from the rings as they are and the flow table.
+import { timeOfDay } from '../controlplane/clock.js';
 import { isOver, isReachable, onLinkPools } from '../controlplane/desired.js';
 import { serviceKeyId } from '../controlplane/kernel-state.js';
 import type { Applied } from '../controlplane/reconciler.js';
@@ -53,7 +54,7 @@ const takesNothing = (backend: Backend, now: number): boolean => backend.state =
 /** Whether the flows of a backend cannot go on with it. */
 function isLost(backend: Backend, next: Pool | undefined): boolean {
   const same = next?.backends.find(({ address }) => address === backend.address);
-  const now = Date.now();
+  const now = timeOfDay();
   return !takesNothing(backend, now) && (same === undefined || takesNothing(same, now));
 }
 

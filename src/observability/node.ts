@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The running node as the API and the metrics see it.
+import { timeOfDay } from '../controlplane/clock.js';
 import type { Cluster } from '../controlplane/cluster.js';
 import { isReachable, onLinkPools, wantedShares } from '../controlplane/desired.js';
 import type { Health } from '../controlplane/health/health.js';
@@ -191,7 +192,7 @@ export function nodeFacts(
         health: backendHealth(stored, backend.name, health?.backend(pool.name, backend.name)),
         flows: flows[number] ?? 0,
         ...(backend.state === 'drain'
-          ? { drain: await drainStatus(maps, dataplane.nat(), backend, number, flows[number] ?? 0, Date.now()) }
+          ? { drain: await drainStatus(maps, dataplane.nat(), backend, number, flows[number] ?? 0, timeOfDay()) }
           : {}),
         nextHop: {
           state: hop === null ? 'unresolved' : isReachable(hop, onLink) ? 'resolved' : 'off_link',

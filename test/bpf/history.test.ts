@@ -106,6 +106,26 @@ test('history: the hold time ends it, and 0 is none', async (t) => {
   assert.equal(await held(), 0);
 });
 
+for (const hours of [1, -1])
+  test(`history: a clock that is set by ${hours} h ends neither holds nor drains`, async (t) => {
+    const node = await openReconciled(t);
+    const [first, ...rest] = backendsOf(4) as [Backend, ...Backend[]];
+    await node.put(web([first, ...rest]), www);
+    const before = ownersOf(node, www, 'syn');
+    const drain = { since: new Date().toISOString(), deadline: new Date(Date.now() + 600_000).toISOString() };
+    await node.put(web([{ ...first, state: 'drain', drain }, ...rest]));
+    const real = Date.now;
+    t.after(() => {
+      Date.now = real;
+    });
+    Date.now = () => real() + hours * 3_600_000;
+    await node.round();
+    await node.put({ ...www, name: 'other', port: 81 });
+    forget(node);
+    assert.deepEqual(ownersOf(node, www, 'ack'), before);
+    assert.equal(node.reconciler.state().error, null);
+  });
+
 test('history: a daemon that starts anew, and another node, make the same rows of the same document', async (t) => {
   const node = await openReconciled(t);
   const backends = backendsOf(6);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks after the backends of all pools, and agrees with the other nodes on who is down (docs/health.md).
+
 import { messageOf } from '../../model/errors.js';
 import type { EventLog } from '../../model/events.js';
 import { type PoolHealth, type Service, SLOW_STEPS, type Snapshot, type StoredPool } from '../../model/objects.js';
+import { timeOfDay } from '../clock.js';
 import type { Presence } from '../presence.js';
 import type { Change, Store, StoreLog } from '../store.js';
 import { ALL_WELL, nextHealth, sameHealth } from './agree.js';
@@ -222,7 +224,7 @@ export function openHealth(options: HealthOptions): Health {
       stored,
       (backend) => (alone ? reports.ownVotes(name, backend) : reports.votes(name, backend)),
       (backend) => now - (steps.get(`${name}/${backend}`)?.at ?? now) >= stepMs,
-      Date.now(),
+      timeOfDay(),
     );
   }
 

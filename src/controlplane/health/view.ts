@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The store as this node acts on it: where the nodes cannot agree, because the store is away, with the health that this node has found itself.
 import type { PoolHealth, Snapshot, StoredPool } from '../../model/objects.js';
+import { timeOfDay } from '../clock.js';
 import { nextLog } from '../ring-log.js';
 import type { Store } from '../store.js';
 
@@ -34,7 +35,7 @@ export function openView(store: Store): HealthView {
   const overlay = (before: StoredPool, base: StoredPool, health: PoolHealth): StoredPool => ({
     ...base,
     health,
-    log: nextLog(before, base.value, Date.now(), health),
+    log: nextLog(before, base.value, timeOfDay(), health),
   });
 
   function read(): Snapshot {
