@@ -71,7 +71,7 @@ const swaps: Scenario = {
 };
 
 /** SYNs a second. */
-const FLOOD_RATE = 200_000;
+const FLOOD_RATE = 1_000_000;
 
 const flood: Scenario = {
   name: 'nat-flood',
