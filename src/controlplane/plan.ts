@@ -139,10 +139,12 @@ export function plan(have: KernelState, want: KernelState, freshCounters: (servi
   }
 
   const wait: Step = { do: 'wait' };
+  // A number that packets may still use is given out again by the next round.
+  const frees = deleted.length > 0 || down.some((step) => step.do !== 'set-backend');
   return [
     ...[...deleted, ...valid, ...markers, ...staying, ...newRings, ...arriving],
     ...(copies.length > 0 ? [wait, ...copies] : []),
     ...[...rings, ...down],
-    ...(after.length > 0 || down.length > 0 || deleted.length > 0 ? [wait, ...after] : []),
+    ...(after.length > 0 || frees ? [wait, ...after] : []),
   ];
 }
