@@ -37,7 +37,7 @@ import type {
   PoolStatus,
   ServiceStatus,
 } from '../model/node-view.js';
-import type { Backend, Pool } from '../model/objects.js';
+import type { Backend, Pool, Snapshot } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
 import { effectOf } from './effect.js';
@@ -135,6 +135,7 @@ export function nodeFacts(
   const limits = limitsOf(maps);
   const onLinkOf = once(onLinkPools);
   const byPool = once(servicesByPool);
+  const noSource = once((snapshot: Snapshot) => sourceWarnings(snapshot, identity.noSource ?? []));
 
   function numbersOf(serviceName: string) {
     const { snapshot, numbering } = reconciler.state();
@@ -257,7 +258,7 @@ export function nodeFacts(
       notReady: notReady(),
       warnings: [
         ...dataplane.warnings,
-        ...sourceWarnings(state.snapshot, identity.noSource ?? []),
+        ...noSource(state.snapshot),
         ...storeWarnings(store.state()),
         ...nodeWarnings(cluster.nodes()),
         ...(health?.warnings() ?? []),
