@@ -60,7 +60,7 @@ export const vipMarker = (key: ServiceKey): ServiceKey => ({ ...key, port: 0, pr
 /** The entry for early fragments to this address and protocol: whose they are when one service has them all. */
 export const fragmentsKey = (key: ServiceKey): ServiceKey => ({ ...key, port: 0, kind: KeyKind.FRAGMENTS });
 
-export const keyId = (key: ServiceKey): string => Buffer.from(ServiceKey.encode(key)).toString('hex');
+export const keyId = (key: ServiceKey): string => Buffer.from(ServiceKey.encode(key).buffer).toString('hex');
 
 /** For objects of a snapshot, which never change: the value made once for each. */
 export function once<K extends object, V>(make: (object: K) => V): (object: K) => V {

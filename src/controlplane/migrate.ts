@@ -79,7 +79,7 @@ async function endOf(text: string, option: string, { path, etcd }: StoreConfig):
 function fileEnd(path: string): End {
   const load = async (): Promise<Snapshot | null> => {
     try {
-      return parseState(await readFile(path, 'utf8'), path);
+      return await parseState(await readFile(path, 'utf8'), path);
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return null;
       if (error instanceof FairleadError) throw error;

@@ -2,7 +2,7 @@
 // What rings the kernel holds, in a form that two nodes can compare.
 import { createHash } from 'node:crypto';
 import type { Maps } from '../dataplane/maps.js';
-import { readBackend, readRingRef, readRingRows } from '../dataplane/tables.js';
+import { readBackend, readRingRef, viewRingRows } from '../dataplane/tables.js';
 import { addressText } from './kernel-state.js';
 import type { Reconciler } from './reconciler.js';
 import { slices } from './slices.js';
@@ -47,9 +47,9 @@ export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' 
     return `${addressText(entry)} ${entry.port}`;
   };
 
-  /** `members`: owners by number that are known already. */
+  /** `members`: owners by number that are known already; `rows`: those of `old` when nothing changed in them. */
   async function knowing(rows: Uint16Array, members: ReadonlyMap<number, string>, old?: Known): Promise<Known> {
-    const isSame = old !== undefined && sameRows(rows, old.rows);
+    const isSame = old?.rows === rows;
     const numbers = isSame ? old.numbers : await numbersIn(rows);
     const owners = numbers.map((number) => members.get(number) ?? ownerOf(number));
     if (isSame && owners.every((owner, at) => owner === old.owners[at])) return old;
@@ -78,10 +78,12 @@ export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' 
         }
         if (reconciler.busy() || reconciler.state() !== state) return null;
         const ref = readRingRef(maps, numbers.number);
-        const rows = readRingRows(maps, ref);
+        const view = viewRingRows(maps, ref);
+        const old = known.get(name);
+        const rows = old && sameRows(view, old.rows) ? old.rows : view.slice();
         isWanted &&= ref.generation === wanted.kernel.generation && sameRows(rows, wanted.kernel.rows);
         await pause();
-        const one = await knowing(rows, members, known.get(name));
+        const one = await knowing(rows, members, old);
         next.set(name, one);
         found.set(name, {
           digest: one.digest,

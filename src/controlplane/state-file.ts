@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type Reading, reader, Type } from '../model/check.js';
+import { isRecord, type Reading, reader, Type } from '../model/check.js';
 import { FairleadError, type FieldError, messageOf } from '../model/errors.js';
 import { parseJson } from '../model/json-locate.js';
 import type { Pool, PoolHealth, RingLog, Service, Snapshot, Stored, StoredPool } from '../model/objects.js';
@@ -71,8 +71,16 @@ export async function formatStateSlowly({ revision, hashKey, services, pools }: 
   return `${pieces.join('')}}\n`;
 }
 
-/** The snapshot in the text of a state file. Throws 'damaged' that names `path`, line, column and field of the first problem. */
-export function parseState(text: string, path: string): Snapshot {
+/** What `readState` looks at: the objects in it are read one by one, with the event loop turning between them. */
+function outlineOf(value: unknown): unknown {
+  if (!isRecord(value)) return value;
+  const bare = (item: unknown): unknown => (isRecord(item) && 'revision' in item ? { revision: item.revision } : item);
+  const list = (items: unknown): unknown => (Array.isArray(items) ? items.map(bare) : items);
+  return { ...value, services: list(value.services), pools: list(value.pools) };
+}
+
+/** The snapshot in the text of a state file. Rejects with 'damaged' that names `path`, line, column and field of the first problem. */
+export async function parseState(text: string, path: string): Promise<Snapshot> {
   let json: ReturnType<typeof parseJson>;
   try {
     json = parseJson(text);
@@ -87,54 +95,60 @@ export function parseState(text: string, path: string): Snapshot {
     throw new FairleadError('damaged', `read "${path}": ${where}: ${first.detail}; the file is left as it is`, fields);
   };
 
-  const { draft, fields } = readState(json.value);
-  refuse(fields);
-  const state = draft as State;
+  const pause = slices();
+  await pause();
+  refuse(readState(outlineOf(json.value)).fields);
+  const state = json.value as State;
   const { pools, services } = state;
   const bare: Snapshot = { revision: state.revision, hashKey: state.hashKey, services: new Map(), pools: new Map() };
   const documents = pools.map(({ ringLog: _log, health: _health, ...document }) => document);
-  const read = readAll<Pool>(bare, documents, '/pools', readPool, poolProblems, refuse);
-  const withPools = { ...bare, pools: withLogs(read, pools, refuse) };
+  const read = await readAll<Pool>(bare, documents, '/pools', readPool, poolProblems, refuse);
+  const withPools = { ...bare, pools: await withLogs(read, pools, refuse) };
   return {
     ...withPools,
-    services: readAll<Service>(withPools, services, '/services', readService, serviceProblems, refuse),
+    services: await readAll<Service>(withPools, services, '/services', readService, serviceProblems, refuse),
   };
 }
 
 const NOTHING: Reading<PoolHealth> = { draft: {}, fields: [] };
 
 /** `items` are the documents of `pools`, in the same order. */
-function withLogs(
+async function withLogs(
   pools: ReadonlyMap<string, Stored<Pool>>,
   items: State['pools'],
   refuse: (fields: readonly FieldError[]) => void,
-): ReadonlyMap<string, StoredPool> {
-  return new Map(
-    [...pools].map(([name, stored], i) => {
-      const { ringLog, health: seen } = items[i] ?? {};
-      const below = (field: string, problems: readonly FieldError[]) =>
-        refuse(problems.map(({ pointer, detail }) => ({ pointer: `/pools/${i}/${field}${pointer}`, detail })));
-      const { draft: health, fields: unread } = seen === undefined ? NOTHING : readHealth(seen, stored.value);
-      below('health', unread);
-      const known = { ...stored, ...(seen !== undefined && { health: health as PoolHealth }) };
-      if (ringLog === undefined) return [name, known] as const;
+): Promise<ReadonlyMap<string, StoredPool>> {
+  const pause = slices();
+  const found = new Map<string, StoredPool>();
+  for (const [i, [name, stored]] of [...pools].entries()) {
+    const { ringLog, health: seen } = items[i] ?? {};
+    const below = (field: string, problems: readonly FieldError[]) =>
+      refuse(problems.map(({ pointer, detail }) => ({ pointer: `/pools/${i}/${field}${pointer}`, detail })));
+    const { draft: health, fields: unread } = seen === undefined ? NOTHING : readHealth(seen, stored.value);
+    below('health', unread);
+    const known = { ...stored, ...(seen !== undefined && { health: health as PoolHealth }) };
+    if (ringLog === undefined) found.set(name, known);
+    else {
       const { draft, fields } = readLog(ringLog);
       below('ringLog', fields.length > 0 ? fields : logProblems(draft as RingLog, stored.value, known.health));
-      return [name, { ...known, log: draft as RingLog }] as const;
-    }),
-  );
+      found.set(name, { ...known, log: draft as RingLog });
+    }
+    await pause();
+  }
+  return found;
 }
 
-function readAll<T extends { readonly name: string }>(
+async function readAll<T extends { readonly name: string }>(
   snapshot: Snapshot,
   items: readonly { readonly revision: number }[],
   pointer: string,
   read: (input: unknown) => Reading<T>,
   check: (snapshot: Snapshot, draft: Reading<T>['draft']) => Problems,
   refuse: (fields: readonly FieldError[]) => void,
-): ReadonlyMap<string, Stored<T>> {
+): Promise<ReadonlyMap<string, Stored<T>>> {
+  const pause = slices();
   const objects = new Map<string, Stored<T>>();
-  items.forEach(({ revision: own, ...document }, i) => {
+  for (const [i, { revision: own, ...document }] of items.entries()) {
     const { draft, fields } = read(document);
     const { invalid, conflict } = check(snapshot, draft);
     const value = draft as T;
@@ -146,6 +160,7 @@ function readAll<T extends { readonly name: string }>(
     const all = [...fields, ...invalid, ...conflict, ...twice, ...late];
     refuse(all.map((field) => ({ pointer: `${pointer}/${i}${field.pointer}`, detail: field.detail })));
     objects.set(value.name, { value, revision: own });
-  });
+    await pause();
+  }
   return objects;
 }

@@ -46,13 +46,15 @@ function find(maps: Maps, key: ServiceKey): { readonly at: number; readonly free
 /** All services, markers of VIPs included (protocol 0), by the bytes of their key in hex. */
 export function readServices(maps: Maps): Map<string, { readonly key: ServiceKey; readonly value: Service }> {
   const found = new Map<string, { key: ServiceKey; value: Service }>();
+  const bytes = Buffer.from(maps.services.buffer, maps.services.byteOffset, maps.services.byteLength);
   for (let slot = 0; slot < ServiceLimit.SLOTS; slot++) {
     const family = familyAt(maps, slot);
     if (family === Family.NONE || family === Family.LEFT) continue;
     const at = slot * ServiceEntry.size;
-    const key = maps.services.subarray(at + ServiceEntry.offset.key, at + ServiceEntry.offset.key + ServiceKey.size);
+    const start = at + ServiceEntry.offset.key;
     const value = Service.decode(maps.services, at + ServiceEntry.offset.value);
-    found.set(Buffer.from(key).toString('hex'), { key: ServiceKey.decode(key), value });
+    const id = bytes.toString('hex', start, start + ServiceKey.size);
+    found.set(id, { key: ServiceKey.decode(maps.services, start), value });
   }
   return found;
 }

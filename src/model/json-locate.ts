@@ -8,15 +8,17 @@ export interface Place {
 }
 
 /**
- * Reads JSON (RFC 8259) and remembers where each value begins, by JSON pointer. JSON.parse gives no usable position
- * for most errors (`[1,]` and `{"a": }` among them), so the text is walked here first.
+ * Reads JSON (RFC 8259) and tells where each value begins, by JSON pointer. JSON.parse gives no usable position
+ * for most errors (`[1,]` and `{"a": }` among them): then, and only then, the text is walked here.
  * `at` answers the place of the value, or of the nearest one around it that exists. Throws 'damaged' with line and column.
  */
 export function parseJson(text: string): { readonly value: unknown; at(pointer: string): Place } {
-  const offsets = offsetsOf(text);
+  const value = parsed(text);
+  let offsets: ReadonlyMap<string, number> | null = null;
   return {
-    value: JSON.parse(text),
+    value,
     at(pointer) {
+      offsets ??= offsetsOf(text);
       let known = pointer;
       while (known !== '' && !offsets.has(known)) known = known.slice(0, known.lastIndexOf('/'));
       return placeOf(text, offsets.get(known) ?? 0);
@@ -26,6 +28,22 @@ export function parseJson(text: string): { readonly value: unknown; at(pointer: 
 
 /** Of objects and arrays in one another: each level has its place on the stack. */
 const DEEPEST = 1000;
+
+const fits = (value: unknown, levels: number): boolean =>
+  levels > 0 &&
+  (typeof value !== 'object' || value === null || Object.values(value).every((each) => fits(each, levels - 1)));
+
+function parsed(text: string): unknown {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    offsetsOf(text); // says where
+    throw error;
+  }
+  if (!fits(value, DEEPEST)) offsetsOf(text);
+  return value;
+}
 
 const token =
   /(?:[{}[\],:])|"(?:[ !#-[\]-\uffff]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The only importer of prom-client: families of samples as the text that Prometheus reads.
 import { collectDefaultMetrics, type Metric, Registry } from 'prom-client';
+import { slices } from '../controlplane/slices.js';
 
 /** Label names and values. */
 export type Labels = Readonly<Record<string, string>>;
@@ -79,6 +80,24 @@ export function truncate(families: readonly Family[], max: number): [Family[], n
   return [kept, cut];
 }
 
+/** Series that are made to text in one turn of the event loop. */
+const PIECE = 500;
+
+/** The text of one family. The head, HELP and TYPE, is there once: the library writes it over every piece. */
+async function textOf({ name, help, type, samples }: Family, pause: () => Promise<void> | undefined): Promise<string> {
+  const pieces: string[] = [];
+  for (let at = 0; at === 0 || at < samples.length; at += PIECE) {
+    const values = samples.slice(at, at + PIECE);
+    const piece = { name: `${PREFIX}${name}`, help, type, aggregator: 'sum', values };
+    const registry = new Registry();
+    registry.registerMetric({ ...piece, get: async () => piece, reset: () => undefined } as unknown as Metric);
+    const text = await registry.metrics();
+    pieces.push(at === 0 ? text : text.replace(/^(#.*\n){2}/, ''));
+    await pause();
+  }
+  return pieces.join('');
+}
+
 /** Gives the text of these families, read at each scrape, and of the process. */
 export function openExposition(read: () => Promise<readonly Family[]>): () => Promise<Exposition> {
   const process = new Registry();
@@ -86,11 +105,9 @@ export function openExposition(read: () => Promise<readonly Family[]>): () => Pr
   return async () => {
     const [kept, cut] = truncate(await read(), SERIES_MAX);
     kept.push(gauge('series_truncated', `Series left out of this scrape: at most ${SERIES_MAX} are shown.`, one(cut)));
-    const registry = new Registry();
-    for (const { name, help, type, samples } of kept) {
-      const family = { name: `${PREFIX}${name}`, help, type, aggregator: 'sum', values: samples };
-      registry.registerMetric({ ...family, get: async () => family, reset: () => undefined } as unknown as Metric);
-    }
-    return { contentType: registry.contentType, text: `${await registry.metrics()}\n${await process.metrics()}` };
+    const pause = slices();
+    const texts: string[] = [];
+    for (const family of kept) texts.push(await textOf(family, pause));
+    return { contentType: process.contentType, text: [...texts, await process.metrics()].join('\n') };
   };
 }

@@ -4,7 +4,8 @@ import { timeOfDay } from '../controlplane/clock.js';
 import type { Cluster } from '../controlplane/cluster.js';
 import { isReachable, onLinkPools, wantedShares } from '../controlplane/desired.js';
 import type { Health } from '../controlplane/health/health.js';
-import { serviceKeyId } from '../controlplane/kernel-state.js';
+import { servicesByPool } from '../controlplane/health/subjects.js';
+import { once, serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
 import type { Applied, Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
@@ -37,7 +38,7 @@ import type {
   PoolStatus,
   ServiceStatus,
 } from '../model/node-view.js';
-import type { Backend, Pool } from '../model/objects.js';
+import type { Backend, Pool, Snapshot } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
 import { effectOf } from './effect.js';
@@ -133,6 +134,9 @@ export function nodeFacts(
   const { maps, interfaces } = dataplane;
   const census = censusOf(maps, dataplane.nat);
   const limits = limitsOf(maps);
+  const onLinkOf = once(onLinkPools);
+  const byPool = once(servicesByPool);
+  const noSource = once((snapshot: Snapshot) => sourceWarnings(snapshot, identity.noSource ?? []));
 
   function numbersOf(serviceName: string) {
     const { snapshot, numbering } = reconciler.state();
@@ -176,7 +180,7 @@ export function nodeFacts(
   ): Promise<Map<string, BackendStatus>> {
     const { snapshot, numbering, hops } = reconciler.state();
     const numbers = numbering.pools.get(pool.name);
-    const onLink = onLinkPools(snapshot).has(pool.name);
+    const onLink = onLinkOf(snapshot).has(pool.name);
     const { rows, owned } = numbers ? rowsOf(numbers.number) : { rows: 0, owned: new Map<number, number>() };
     const stored = snapshot.pools.get(pool.name);
     if (!stored) return new Map();
@@ -211,7 +215,7 @@ export function nodeFacts(
     const value = snapshot.pools.get(name)?.value;
     const numbers = numbering.pools.get(name);
     if (!value || !numbers) return null;
-    const services = [...snapshot.services.values()].filter((s) => s.value.pool === name).map((s) => s.value.name);
+    const services = (byPool(snapshot).get(name) ?? []).map((each) => each.name);
     const { byBackend } = await census();
     return {
       failOpen: snapshot.pools.get(name)?.health?.failOpen ?? false,
@@ -255,7 +259,7 @@ export function nodeFacts(
       notReady: notReady(),
       warnings: [
         ...dataplane.warnings,
-        ...sourceWarnings(state.snapshot, identity.noSource ?? []),
+        ...noSource(state.snapshot),
         ...storeWarnings(store.state()),
         ...nodeWarnings(cluster.nodes()),
         ...(health?.warnings() ?? []),
@@ -295,12 +299,12 @@ export function nodeFacts(
 
   async function tallies(): Promise<TallyCount[]> {
     const counts = await readTallies(maps);
-    return [...reconciler.state().snapshot.services.keys()].flatMap((service) =>
-      Object.entries(Tally).flatMap(([name, tally]) => {
-        const packets = counts[(numbersOf(service)?.number ?? 0) * Tally.COUNT + tally] ?? 0;
-        return tally === Tally.COUNT ? [] : [{ service, tally: name.toLowerCase(), packets }];
-      }),
-    );
+    const kinds = Object.entries(Tally).filter(([, tally]) => tally !== Tally.COUNT);
+    const names = kinds.map(([name, tally]) => ({ name: name.toLowerCase(), tally }));
+    return [...reconciler.state().snapshot.services.keys()].flatMap((service) => {
+      const start = (numbersOf(service)?.number ?? 0) * Tally.COUNT;
+      return names.map(({ name, tally }) => ({ service, tally: name, packets: counts[start + tally] ?? 0 }));
+    });
   }
 
   return {

@@ -2,6 +2,7 @@
 // Tells what the node does and sees: changes of the store, rounds of the reconciler, next hops, the end of drains.
 import { isReachable, type NextHops, onLinkPools } from '../controlplane/desired.js';
 import type { Reconciler } from '../controlplane/reconciler.js';
+import { slices } from '../controlplane/slices.js';
 import type { Store } from '../controlplane/store.js';
 import type { EventLog } from '../model/events.js';
 import type { Snapshot } from '../model/objects.js';
@@ -51,7 +52,9 @@ export function tellNode(events: EventLog, store: Store, reconciler: Reconciler,
   async function lookAtDrains(): Promise<void> {
     const { snapshot } = reconciler.state();
     const over = new Set<string>();
+    const pause = slices();
     for (const [name, { value }] of snapshot.pools) {
+      await pause();
       if (!value.backends.some(({ state }) => state === 'drain')) continue;
       const status = await facts.pool(name);
       for (const [backend, { drain }] of status?.backends ?? []) {
@@ -99,9 +102,13 @@ export function tellHops(events: EventLog, { snapshot, hops }: Reached, before: 
   const onLink = onLinkPools(snapshot);
   const wasOnLink = before ? onLinkPools(before.snapshot) : onLink;
   for (const [pool, { value }] of snapshot.pools) {
+    const [isL2, wasL2] = [onLink.has(pool), wasOnLink.has(pool)];
     for (const { name, address } of value.backends) {
-      const is = isReachable(hops.get(address), onLink.has(pool));
-      const was = before?.hops.has(address) ? isReachable(before.hops.get(address), wasOnLink.has(pool)) : true;
+      const hop = hops.get(address);
+      const old = before?.hops.get(address);
+      if (hop === old && hop !== undefined && wasL2 === isL2) continue; // almost always
+      const is = isReachable(hop, isL2);
+      const was = old === undefined || isReachable(old, wasL2);
       if (is === was) continue;
       const title = `backend "${name}" of pool "${pool}"`;
       events.emit({

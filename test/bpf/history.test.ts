@@ -142,7 +142,7 @@ test('history: a daemon that starts anew, and another node, make the same rows o
   assert.deepEqual(rowsOf(node), rows);
   assert.equal(node.reconciler.state().changes, 0);
 
-  const document = parseState(formatState(node.store.read()), 'copy');
+  const document = await parseState(formatState(node.store.read()), 'copy');
   const other = await openReconciled(t, { initial: document });
   assert.deepEqual(rowsOf(other), rows);
 });

@@ -214,7 +214,7 @@ test('etcd store: without etcd it begins with the last state on disk, and says s
   const { etcd, snapshot } = first;
   const before = await first.store.update(() => [putPool('a', 1)]);
   await first.store.close();
-  assert.deepEqual(parseState(readFileSync(snapshot, 'utf8'), snapshot), before);
+  assert.deepEqual(await parseState(readFileSync(snapshot, 'utf8'), snapshot), before);
   await etcd.kill();
   const { store, log } = await openStore(t, { etcd });
   assert.deepEqual(store.read(), before);
@@ -275,7 +275,7 @@ test('etcd store: a damaged file is no hindrance while etcd answers', async (t) 
   assert.deepEqual(store.read(), before);
   assert.match(log[0]?.line ?? '', /line 1 column 2/);
   await store.close();
-  assert.deepEqual(parseState(readFileSync(first.snapshot, 'utf8'), first.snapshot), before);
+  assert.deepEqual(await parseState(readFileSync(first.snapshot, 'utf8'), first.snapshot), before);
   writeFileSync(first.snapshot, '{');
   await etcd.kill();
   await assert.rejects(openStore(t, { etcd }), { code: 'unavailable', message: /ECONNREFUSED.*line 1 column 2/ });

@@ -113,7 +113,7 @@ test('migrate: back to a file', async (t) => {
   await store.update(() => [putPool('later', 5)]);
   const back = join(etcd.directory, 'back.json');
   assert.equal(run('--from', 'etcd', '--to', `file:${back}`).code, 0);
-  const read = parseState(readFileSync(back, 'utf8'), back);
+  const read = await parseState(readFileSync(back, 'utf8'), back);
   assert.deepEqual(content(read), content(store.read()));
   assert.equal(read.revision, store.read().revision);
   assert.equal(run('--from', 'etcd', '--to', `file:${back}`).code, 4);

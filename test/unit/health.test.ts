@@ -211,8 +211,8 @@ test('health: the file keeps it, and the log that goes with it', async (t) => {
   node.bad.add('10.0.0.1');
   await until('it is down', () => downIn(poolIn(store)) === 'b0');
   const text = formatState(store.read());
-  assert.deepEqual(parseState(text, 'f').pools.get('web'), poolIn(store));
-  assert.throws(() => parseState(text.replace(/"b0"(,\s+"since")/, '"bx"$1'), 'f'), {
+  assert.deepEqual((await parseState(text, 'f')).pools.get('web'), poolIn(store));
+  await assert.rejects(parseState(text.replace(/"b0"(,\s+"since")/, '"bx"$1'), 'f'), {
     message: /\/pools\/0\/health\/down\/0\/name: the pool has no backend "bx"/,
   });
 });

@@ -115,15 +115,15 @@ const text = (log: unknown): string => {
   });
 };
 
-test('ring log: a state file keeps it', () => {
+test('ring log: a state file keeps it', async () => {
   const stored = history(web(backendsOf(6), 0), web(backendsOf(14)), web([A, B]));
   const snapshot = { ...snapshotOf([], []), pools: new Map([['web', stored]]), revision: 9 };
-  assert.deepEqual(parseState(formatState(snapshot), 'f').pools.get('web'), stored);
+  assert.deepEqual((await parseState(formatState(snapshot), 'f')).pools.get('web'), stored);
 });
 
-test('ring log: a state file with one that cannot be is refused, and says where', () => {
+test('ring log: a state file with one that cannot be is refused, and says where', async () => {
   const good = logOf(history(web([A]), web([A, B])));
-  assert.equal(parseState(text(good), 'f').pools.get('web')?.log?.generation, 2);
+  assert.equal((await parseState(text(good), 'f')).pools.get('web')?.log?.generation, 2);
   const change = good.changes[0] as RingLog['changes'][number];
   const cases: [RegExp, object][] = [
     [/ringLog\/size: 252 is not a ring size/, { ...good, size: 252 }],
@@ -140,7 +140,7 @@ test('ring log: a state file with one that cannot be is refused, and says where'
     [/ringLog\/before: ends at 2000, after 1000/, { ...good, before: good }],
     [/ringLog\/extra: unknown field/, { ...good, extra: 1 }],
   ];
-  for (const [message, log] of cases) assert.throws(() => parseState(text(log), 'f'), { code: 'damaged', message });
+  for (const [message, log] of cases) await assert.rejects(parseState(text(log), 'f'), { code: 'damaged', message });
 });
 
 test('ring log: a pool that was stored without one begins with what it is', () => {

@@ -17,7 +17,7 @@ const REST = 10;
 /** The snapshot in the file, null when there is none. Throws 'damaged', or 'unavailable' when it cannot be read. */
 export async function loadSnapshot(path: string): Promise<Snapshot | null> {
   try {
-    return parseState(await readFile(path, 'utf8'), path);
+    return await parseState(await readFile(path, 'utf8'), path);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return null;
     if (error instanceof FairleadError) throw error;

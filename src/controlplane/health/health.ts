@@ -6,6 +6,7 @@ import type { EventLog } from '../../model/events.js';
 import { type PoolHealth, type Service, SLOW_STEPS, type Snapshot, type StoredPool } from '../../model/objects.js';
 import { timeOfDay } from '../clock.js';
 import type { Presence } from '../presence.js';
+import { slices } from '../slices.js';
 import type { Change, Store, StoreLog } from '../store.js';
 import { ALL_WELL, nextHealth, sameHealth } from './agree.js';
 import { type Checked, type Checker, openChecker } from './checker.js';
@@ -87,6 +88,8 @@ export function openHealth(options: HealthOptions): Health {
   let retryAt = 0;
   let told = '';
   let closed = false;
+  let isFollowing = false;
+  let isBehind = false; // of the store, or about to be
 
   function mark(pools: Iterable<string>): void {
     for (const pool of pools) dirty.add(pool);
@@ -99,7 +102,20 @@ export function openHealth(options: HealthOptions): Health {
   }
 
   /** Checks those that are to be checked, and no others. */
-  function follow(snapshot: Snapshot): void {
+  function follow(): void {
+    isBehind = true;
+    if (!isFollowing) void followAll();
+  }
+
+  async function followAll(): Promise<void> {
+    isFollowing = true;
+    for (; isBehind && !closed; await followOnce(store.read())) isBehind = false;
+    isFollowing = false;
+  }
+
+  /** In slices, each pool in one. */
+  async function followOnce(snapshot: Snapshot): Promise<void> {
+    const pause = slices();
     const byPool = servicesByPool(snapshot);
     for (const [name, stored] of snapshot.pools) {
       const services = byPool.get(name) ?? [];
@@ -111,6 +127,9 @@ export function openHealth(options: HealthOptions): Health {
       seen.set(name, { stored, key });
       if (before?.stored.value !== stored.value || before.key !== key) followPool(stored, services);
       if (stored.value.healthCheck) mark([name]);
+      const turn = pause(); // behind it: the change of one pool is followed at once
+      if (turn) await turn;
+      if (closed) return;
     }
     for (const name of [...seen.keys()]) {
       if (snapshot.pools.has(name)) continue;
@@ -260,7 +279,7 @@ export function openHealth(options: HealthOptions): Health {
     if (dirty.size > 0 && !scheduled) decide();
   }, PERIOD_MS);
   const unwatch = store.watch(follow);
-  follow(store.read());
+  follow();
 
   return {
     view,
