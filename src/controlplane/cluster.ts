@@ -2,15 +2,7 @@
 // The nodes there are: what this one says of itself, what the others say, and whether this one should stand back.
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-
-<<<<<<< HEAD
-
 import { setTimeout as pause } from 'node:timers/promises';
-import { isDeepStrictEqual } from 'node:util';
-
-=======
->>>>>>> slices
-
 import type { Maps } from '../dataplane/maps.js';
 import { isRecord } from '../model/check.js';
 import type { EventLog, Severity } from '../model/events.js';
