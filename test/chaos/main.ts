@@ -3,7 +3,8 @@
 import { parseArgs } from 'node:util';
 import { chosenSeed, randomFrom } from '../unit/random.js';
 import { FAULTS, runBalancers } from './balancers.js';
-import { ETCD_FAULTS, runEtcd } from './etcd.js';
+import { runEtcd } from './etcd.js';
+import { ETCD_FAULTS } from './etcd-faults.js';
 import { NAT_SCENARIOS } from './nat-scenarios.js';
 import { type ChaosResult, runScenario } from './run.js';
 import { SCENARIOS } from './scenarios.js';

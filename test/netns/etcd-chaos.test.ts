@@ -5,16 +5,16 @@ import { test } from 'node:test';
 import { runEtcd } from '../chaos/etcd.js';
 import { chosenSeed } from '../unit/random.js';
 
+const FAULTS = ['daemon restarted without etcd', 'etcd killed', 'compacted but nothing written', 'wiped and restored'];
+const LOAD = { backends: 4, long: 40, short: 6 } as const;
+
 test('etcd chaos: no fault of etcd breaks a connection, and etcd, the daemons and the kernels end equal', async (t) => {
   const seed = chosenSeed();
   t.diagnostic(`seed ${seed}`);
-  const faults = (process.env.FAULTS ?? 'etcd killed,compacted while cut off,wiped and restored').split(',');
-  const result = await runEtcd(faults, {
-    ...{ name: 'fa-etcd', backends: 4, long: 40, short: 6, writes: 5, seed },
-    say: (line) => t.diagnostic(line),
-  });
-  const { violations, ...figures } = result;
+  const say = (line: string): void => t.diagnostic(line);
+  const { violations, ...figures } = await runEtcd(FAULTS, { ...LOAD, name: 'fa-etcd', writes: 5, seed, say });
   t.diagnostic(JSON.stringify(figures));
-  assert.ok(result.connections > 40 && result.records > 1000);
+  assert.ok(figures.connections > LOAD.long && figures.records > 1000);
   assert.deepEqual(violations, []);
+  assert.ok(figures.writes >= 20 && figures.checks === 2 * FAULTS.length && figures.looks > 20);
 });
