@@ -22,7 +22,7 @@ perl -e '
 ' || exit 1
 
 packages=(bpftool clang-19 ethtool g++ iproute2 libbpf-dev libelf-dev make python3 zlib1g-dev)
-[ "${1:-start}" != test ] || packages+=(bind9-dnsutils bird2 clang-format-19 curl debootstrap etcd-client etcd-server fish iperf3 iputils-ping iputils-tracepath nftables procps openssl qemu-system-x86 socat systemd tcpdump traceroute tshark vagrant zsh)
+[ "${1:-start}" != test ] || packages+=(bind9-dnsutils bird2 clang-format-19 curl debootstrap etcd-client etcd-server fish iperf3 iputils-ping iputils-tracepath nftables procps openssl qemu-system-x86 socat strace systemd tcpdump traceroute tshark vagrant zsh)
 [ "${1:-start}" != bench ] || packages+=(iperf3 nftables procps wrk)
 packages+=("${@:2}")
 missing=()

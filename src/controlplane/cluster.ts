@@ -34,7 +34,7 @@ export interface ClusterTimes {
   readonly publishMs: number;
   /** A node that has not reached a revision for so long is behind. */
   readonly behindMs: number;
-  /** The name may be held by what this node was before it was killed; its lease ends within this. */
+  /** The name may be held by what this node was before it was killed; its lease ends within this, while the store is there. */
   readonly takenMs: number;
 }
 
@@ -165,8 +165,10 @@ export function openCluster(options: ClusterOptions): Cluster {
   /** Looks at all that is known, and tells what is new in it. */
   function look(): void {
     if (closed) return;
-    const nodes = new Map(others).set(node, own());
     const now = performance.now();
+    // Nobody tells when the lease of what this node was before ends, while the store is away: its time begins anew.
+    if (taken !== null && !isToldTaken && presence.leftMs() === 0) taken = { ...taken, since: now };
+    const nodes = new Map(others).set(node, own());
     lags = lagsOf(nodes, newestRevision(nodes.values()), now, lags);
     const before = verdicts;
     const next = judge(nodes, lags, now, times.behindMs);

@@ -8,6 +8,7 @@ import { type Api, apiAt } from './api.js';
 import type { LabBase } from './base.js';
 import type { LabBird } from './bird.js';
 import { spawnInside, stopChild } from './children.js';
+import type { LabEtcd } from './etcd.js';
 import { type LabBalancer, labInterface, labMtu } from './topology.js';
 import type { LabAgents } from './xdp.js';
 
@@ -31,8 +32,8 @@ export interface Lab extends LabBase {
   readonly daemons: readonly LabDaemon[];
   /** With `bgp`. */
   readonly bird: LabBird | null;
-  /** Of its etcd. */
-  readonly store: string | null;
+  /** With the store in etcd. */
+  readonly etcd: LabEtcd | null;
   readonly agents: LabAgents;
 }
 

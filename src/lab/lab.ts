@@ -9,7 +9,7 @@ import { type LabOptions, openBase } from './base.js';
 import { announceTable, openBird } from './bird.js';
 import { type DaemonOptions, type Lab, type LabDaemon, startDaemon } from './daemon.js';
 import { type Driver, startDriver } from './drive.js';
-import { etcdEndpoint, startEtcd } from './etcd.js';
+import { startEtcd } from './etcd.js';
 import { appliedEverywhere, readAllPools } from './everywhere.js';
 import { allServices, labHealthCheck, putObjects } from './objects.js';
 import { runScenario } from './scenario.js';
@@ -41,14 +41,12 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     const pass = await attachPass(base.topology);
     base.onClose(() => pass.close());
     const [first, ...others] = base.topology.balancers;
+    const etcd = options.store === 'etcd' ? await startEtcd(base.topology, base.directory, signal) : null;
+    if (etcd) base.onClose(() => etcd.close());
     const own = {
-      ...(options.store === 'etcd' && { etcd: etcdEndpoint(base.topology) }),
+      ...(etcd && { etcd: etcd.endpoint }),
       ...(options.bgp && { announce: announceTable }),
     };
-    if (options.store === 'etcd') {
-      const etcd = await startEtcd(base.topology, base.directory, signal);
-      base.onClose(() => etcd.close());
-    }
     const start = async (balancer: LabBalancer, directory: string, more: DaemonOptions): Promise<LabDaemon> => {
       const daemon = await startDaemon(balancer, directory, more, signal, say);
       base.onClose(() => daemon.stop());
@@ -59,7 +57,7 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     for (const balancer of others) {
       const directory = `${base.directory}/${balancer.name}`;
       mkdirSync(directory);
-      const follow = own.etcd === undefined ? { follow: `${base.directory}/state.json` } : {};
+      const follow = etcd === null ? { follow: `${base.directory}/state.json` } : {};
       daemons.push(await start(balancer, directory, { ...own, ...follow }));
     }
     const { key } = (await daemon.api('GET', '/api/v1/agent-key')) as { readonly key: string };
@@ -68,7 +66,7 @@ export async function openLab(options: LabOptions, signal: AbortSignal, say: (li
     await putObjects(daemon.api, base.topology, allServices(base.topology), labHealthCheck(base.topology));
     const bird = options.bgp ? await openBird(base.topology, base.directory) : null;
     if (bird) base.onClose(() => bird.close());
-    const lab = { ...base, daemon, daemons, agents, bird, store: own.etcd ?? null };
+    const lab = { ...base, daemon, daemons, agents, bird, etcd };
     await appliedEverywhere(lab);
     await bird?.until(daemons.length, 30_000, signal);
     return lab;
@@ -149,7 +147,7 @@ async function watch(lab: Lab, driver: Driver, screen: Screen, signal: AbortSign
   }
 }
 
-function header({ topology, daemon, directory, bird, store }: Lab): readonly string[] {
+function header({ topology, daemon, directory, bird, etcd }: Lab): readonly string[] {
   const { name, client, router, balancers, backends, vip4, vip6, natPort } = topology;
   const curl = `curl --unix-socket ${daemon.socket} http://fairlead`;
   return [
@@ -157,7 +155,7 @@ function header({ topology, daemon, directory, bird, store }: Lab): readonly str
     `API      ${curl}/api/v1/pools`,
     `metrics  ${curl}/metrics`,
     `try      ip netns exec ${client} curl http://${vip4}/, or by NAT http://${vip4}:${natPort}/`,
-    ...(store === null ? [] : [`etcd     ip netns exec ${router} etcdctl --endpoints ${store} get --prefix /`]),
+    ...(etcd === null ? [] : [`etcd     ip netns exec ${router} etcdctl --endpoints ${etcd.endpoint} get --prefix /`]),
     ...(bird === null ? [] : [`BGP      birdc -s ${directory}/bird/router/bird.ctl show protocols`]),
     `break    ip netns pids ${backends[0]?.namespace} | xargs kill -STOP   (-CONT mends it)`,
     `log      ${directory}/daemon.log`,

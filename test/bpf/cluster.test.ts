@@ -224,6 +224,24 @@ for (const kind of ['memory', 'etcd'] as const) {
   });
 
   if (kind === 'memory')
+    test(`cluster (${kind}): while the store is away, nobody knows that another has the name`, async (t) => {
+      const share = await KINDS[kind](t);
+      await openNode(t, 'a', share);
+      let leftMs = 0;
+      const twin = await openNode(t, 'a', async () => {
+        const { store, presence } = await share();
+        return { store, presence: { ...presence, leftMs: () => leftMs } };
+      });
+      await pause(1000); // the name may be held for 300 ms
+      assert.deepEqual(twin.told('a'), []);
+      leftMs = 1000;
+      await until('it is told', () => twin.told('a').join() === 'node.name_taken');
+      leftMs = 0;
+      await pause(500);
+      assert.ok(twin.cluster.notReady().length > 0, 'what it knew then, it knows');
+    });
+
+  if (kind === 'memory')
     test(`cluster (${kind}): a document that is none of a node is shown as such`, async (t) => {
       const share = await KINDS[kind](t);
       const a = await openNode(t, 'a', share);

@@ -3,6 +3,8 @@
 import { parseArgs } from 'node:util';
 import { chosenSeed, randomFrom } from '../unit/random.js';
 import { FAULTS, runBalancers } from './balancers.js';
+import { runEtcd } from './etcd.js';
+import { ETCD_FAULTS } from './etcd-faults.js';
 import { NAT_SCENARIOS } from './nat-scenarios.js';
 import { type ChaosResult, runScenario } from './run.js';
 import { SCENARIOS } from './scenarios.js';
@@ -23,11 +25,13 @@ const { values } = parseArgs({
 });
 const SWAPS = 'swaps';
 const BALANCERS = 'balancers';
+const ETCD = 'etcd';
 const ALL = [...SCENARIOS, ...NAT_SCENARIOS];
 const names = [
   ...ALL,
   { name: SWAPS, what: '120 swaps of the program under 12 million live frames' },
   { name: BALANCERS, what: 'a router with BIRD, two balancers on an etcd: 20 faults of one of them' },
+  { name: ETCD, what: 'the same while etcd fails: all faults of it twice, and a model that all must be equal to' },
 ]
   .map(({ name, what }) => `  ${name.padEnd(14)} ${what}`)
   .join('\n');
@@ -45,7 +49,7 @@ const chosen = ALL.filter(
 );
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
-if (values.help || (chosen.length === 0 && !isChosen(SWAPS) && !isChosen(BALANCERS))) {
+if (values.help || (chosen.length === 0 && ![SWAPS, BALANCERS, ETCD].some(isChosen))) {
   say(usage);
   process.exitCode = values.help ? 0 : 2;
 } else {
@@ -74,6 +78,21 @@ if (values.help || (chosen.length === 0 && !isChosen(SWAPS) && !isChosen(BALANCE
     say(
       `  ${violations.length} violations, ${stalled} waited for BFD (out after ${worst} ms at most): ${connections} connections, ${records} records`,
     );
+  }
+  if (isChosen(ETCD) && !values.kill) {
+    const kinds = Object.keys(ETCD_FAULTS);
+    const random = randomFrom(seed);
+    const faults = Array.from({ length: Math.ceil(2 * Number(values.scale)) }, () => kinds)
+      .flatMap((each) => each.map((fault) => ({ fault, place: random() })))
+      .sort((a, b) => a.place - b.place)
+      .map(({ fault }) => fault);
+    const { violations, ...figures } = await runEtcd(faults, {
+      ...{ name: 'chaos', backends: Number(values.backends), long: Number(values.long), short: Number(values.short) },
+      ...{ seed, writes: 10, say: (line) => say(`  ${line}`) },
+    });
+    results.push({ scenario: ETCD, violations });
+    say(`  ${violations.length} violations; ${JSON.stringify(figures)}`);
+    for (const each of violations.slice(0, 10)) say(`  ${JSON.stringify(each)}`);
   }
   for (const scenario of chosen) {
     for (const killed of values.kill ? [true] : [false]) {

@@ -216,9 +216,12 @@ test('etcd store: without etcd it begins with the last state on disk, and says s
   await first.store.close();
   assert.deepEqual(await parseState(readFileSync(snapshot, 'utf8'), snapshot), before);
   await etcd.kill();
-  const { store, log } = await openStore(t, { etcd });
+  const { store, log, events } = await openStore(t, { etcd });
   assert.deepEqual(store.read(), before);
   assert.equal(store.state().connected, false);
+  const [event] = events.since(0).events;
+  assert.equal(event?.type, 'store.disconnected');
+  assert.match(event.message, new RegExp(`^etcd.*; the last state on disk, revision ${before.revision}, is in force$`));
   assert.equal(log.at(-1)?.line, 'etcd is away; the last state on disk is in force');
   await assert.rejects(
     store.update(() => [putPool('a', 2)]),

@@ -37,7 +37,8 @@ export function nameless(error: unknown, what: string): FairleadError {
 }
 
 /** False when the request of this 'unavailable' never left: there was no connection. */
-export const wasSent = (error: unknown): boolean => !/No connection established|ECONNREFUSED/.test(messageOf(error));
+export const wasSent = (error: unknown): boolean =>
+  !/No connection established|ECONNREFUSED|Channel closed before call started/.test(messageOf(error));
 
 /** True when asking again needs a new client. */
 export const isStale = (error: unknown): boolean => STALE.test(messageOf(error));

@@ -349,6 +349,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
       { revision: saved.revision, snapshot: options.snapshot, why: away?.message },
       'etcd is away; the last state on disk is in force',
     );
+    const end = `the last state on disk, revision ${saved.revision}, is in force`;
+    tell('store.disconnected', 'warning', `${(away ?? unheard).message}; ${end}`);
   }
   hashKeyInUse = true;
 
