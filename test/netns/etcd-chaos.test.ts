@@ -12,7 +12,7 @@ test('etcd chaos: no fault of etcd breaks a connection, and etcd, the daemons an
   const seed = chosenSeed();
   t.diagnostic(`seed ${seed}`);
   const say = (line: string): void => t.diagnostic(line);
-  const { violations, ...figures } = await runEtcd(FAULTS, { ...LOAD, name: 'fa-etcd', writes: 5, seed, say });
+  const { violations, ...figures } = await runEtcd(FAULTS, { ...LOAD, name: 'ftetcd', writes: 5, seed, say });
   t.diagnostic(JSON.stringify(figures));
   assert.ok(figures.connections > LOAD.long && figures.records > 1000);
   assert.deepEqual(violations, []);
