@@ -132,6 +132,7 @@ const lost: Scenario = {
       const others = (): number => checker.report().open - (checker.report().byBackend[name] ?? 0);
       // What begins before anybody knows that the backend is gone may be sent there: none is to.
       await checker.keep(long, 0);
+      await checker.keep(0, 0);
       await checker.until('all have a backend', ({ byBackend }) => !byBackend['?'], 10_000);
       assert.ok((checker.report().byBackend[name] ?? 0) > 0 && others() > 0);
       checker.excuse([name]);

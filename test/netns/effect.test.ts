@@ -255,7 +255,11 @@ test('api fuzz: five hundred random bodies on a real node, and packets flow as b
   const seed = chosenSeed();
   t.diagnostic(`seed ${seed}`);
   const operations = operationsOf(await lab.api('GET', '/openapi.json'));
-  const held = async (): Promise<string> => JSON.stringify(await lab.api('GET', '/api/v1/configuration'));
+  // Without the revision: what the checks find of backends that are not there is written, too.
+  const held = async (): Promise<string> => {
+    const { revision: _, ...objects } = (await lab.api('GET', '/api/v1/configuration')) as { revision: number };
+    return JSON.stringify(objects);
+  };
   const { accepted } = await storm({ socket: lab.socket, operations, held }, randomFrom(seed), 500);
   assert.ok(accepted > 25, `${accepted} accepted`);
   await lab.api('PUT', '/api/v1/configuration?wait=applied', { services: [], pools: [] });
