@@ -128,6 +128,8 @@ test('migrate: a wiped etcd is filled again from the snapshot of a node, which g
   assert.equal(run(...fileToEtcd).code, 0);
   const { store, snapshot } = await openStore(t, { etcd });
   const before = await store.update(() => [putPool('p3', 9)]);
+  const onDisk = (): number => (existsSync(snapshot) ? JSON.parse(readFileSync(snapshot, 'utf8')).revision : 0);
+  await until('the snapshot is written', () => onDisk() === before.revision);
   await etcd.kill();
   etcd.wipe();
   await etcd.start();

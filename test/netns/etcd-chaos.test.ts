@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { runEtcd } from '../chaos/etcd.js';
 import { chosenSeed } from '../unit/random.js';
 
-const FAULTS = ['daemon restarted without etcd', 'etcd killed', 'compacted but nothing written'];
+const FAULTS = ['etcd killed', 'compacted but nothing written'];
 const LOAD = { backends: 4, long: 40, short: 6 } as const;
 
 test('etcd chaos: no fault of etcd breaks a connection, and etcd, the daemons and the kernels end equal', async (t) => {

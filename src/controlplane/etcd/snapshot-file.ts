@@ -43,6 +43,7 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
   let running: Promise<void> | null = null;
   let told = '';
   let closed = false;
+  let written = false; // once; the first is wanted soon
   let hurry: () => void = () => undefined;
 
   const rest = (ms: number): Promise<void> =>
@@ -52,7 +53,8 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
     });
 
   async function run(): Promise<void> {
-    if (!closed) await rest(AFTER_MS);
+    if (!closed && written) await rest(AFTER_MS);
+    written = true;
     for (let next = waiting; next !== null; next = waiting) {
       waiting = null;
       const began = performance.now();
