@@ -102,7 +102,7 @@ test('etcd store: two writers, cut at random moments, lose no write and do none 
     stores.push((await openStore(t, { etcd, over, name: `node${i}` })).store);
   }
   const watched = (await openStore(t, { etcd, name: 'watched' })).store;
-  const stop = cutter(t, proxies, 160); // more often, and a write may not be found out about in its time
+  const stop = cutter(t, proxies, 80);
   const done = [0, 0];
   const refused = [0, 0];
   const unknown: string[] = [];

@@ -41,7 +41,7 @@ export async function commitOnce(client: EtcdClient, write: Write, tries: number
       const answer = await client.commit(conditions, puts, [guard, ...write.read]);
       if (answer.done) return { done: true, revision: answer.revision };
       const [now = null, ...found] = answer.found;
-      const revision = unsureSince === null ? null : await revisionOf(client, write, now);
+      const revision = unsureSince === null ? null : await revisionOf(client, write, now, unsureSince + UNSURE_MS);
       return revision === null ? { done: false, guard: now, found } : { done: true, revision };
     } catch (error) {
       if (!(error instanceof FairleadError) || error.code !== 'unavailable') throw error;
@@ -59,24 +59,33 @@ function givenUp(error: FairleadError, isUnsure: boolean): FairleadError {
   return new FairleadError('unavailable', `${messageOf(error)}; ${end}`, [], { cause: error });
 }
 
-/** The revision this write was done at, null when it was not: looked for from the newest value of the guard back to the one it was made on. */
+/**
+ * The revision this write was done at, null when it was not: looked for from the newest value of the guard back to the one it was made on. A read
+ * that is lost on the way is asked again where it was, until `until` (performance.now()): to begin anew each time might never end.
+ */
 async function revisionOf(
   client: EtcdClient,
   { guard, guardRevision, writeId }: Write,
   newest: KeyValue | null,
+  until: number,
 ): Promise<number | null> {
   let value = newest;
   while (value !== null && value.revision > guardRevision) {
     if (writeIdOf(value.value) === writeId) return value.revision;
-    const older = await client.range(guard, { revision: value.revision - 1 }).catch((error: unknown) => {
+    try {
+      const older = await client.range(guard, { revision: value.revision - 1 });
+      value = older.items[0] ?? null;
+    } catch (error) {
       if (error instanceof FairleadError && error.code === 'not-found')
         throw new FairleadError(
           'native',
           `etcd: write: the answer was lost, and its history is compacted; whether it was written is not known`,
         );
-      throw error;
-    });
-    value = older.items[0] ?? null;
+      const isLost = error instanceof FairleadError && error.code === 'unavailable';
+      if (!isLost || performance.now() > until) throw error;
+      if (isStale(error)) client.renew();
+      await delay(RETRY_MS);
+    }
   }
   return null;
 }
