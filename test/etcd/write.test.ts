@@ -81,6 +81,21 @@ test('etcd write: done, the answer lost, and others have written since: it is fo
   assert.deepEqual(await commitOnce(wrapped, write('x'), 1), { done: true, revision: revision + 1 });
 });
 
+test('etcd write: every other read of the history is lost, too: it goes on where it was', async (t) => {
+  const { wrapped, write, revision } = await setup(t, async (commit, { client }) => {
+    await commit();
+    for (const id of ['1', '2', '3']) await other(client, id);
+    throw lost();
+  });
+  let reads = 0;
+  const range: EtcdClient['range'] = async (...args) => {
+    if (reads++ % 2 === 0) throw lost();
+    return wrapped.range(...args);
+  };
+  assert.deepEqual(await commitOnce({ ...wrapped, range }, write('x'), 1), { done: true, revision: revision + 1 });
+  assert.equal(reads, 6); // three steps back, each asked for twice
+});
+
 test('etcd write: not done, no answer, and another was faster: it is lost', async (t) => {
   const { wrapped, write, values, revision } = await setup(t, async (_commit, { client }) => {
     await other(client, '1');
