@@ -137,7 +137,7 @@ async function startAnnouncing(
 /** Opens the packet path and keeps it equal to the store. */
 async function startNode(
   config: Config,
-  { store, presence }: Shared,
+  { store, presence, instance }: Shared,
   events: EventLog,
   log: Logger,
   onClose: OnClose,
@@ -195,6 +195,7 @@ async function startNode(
   const cluster = openCluster({
     ...identity,
     node: config.node,
+    instance,
     presence,
     store,
     reconciler,

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The nodes there are: what this one says of itself, what the others say, and whether this one should stand back.
-import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Maps } from '../dataplane/maps.js';
@@ -42,6 +41,8 @@ const TIMES: ClusterTimes = { lookMs: 2000, publishMs: 1000, behindMs: 10_000, t
 
 export interface ClusterOptions {
   readonly node: string;
+  /** Tells this node from another of its name; what was it before and was killed has the same. */
+  readonly instance: string;
   readonly version: string;
   readonly startedAt: Date;
   readonly presence: Presence;
@@ -80,10 +81,9 @@ const phraseOf = ({ state, detail }: Verdict): string =>
 
 /** `nodes/NAME` is this node's document: written when it changes, gone with its lease. */
 export function openCluster(options: ClusterOptions): Cluster {
-  const { node, version, startedAt, presence, store, reconciler, maps, events } = options;
+  const { node, instance, version, startedAt, presence, store, reconciler, maps, events } = options;
   const times = { ...TIMES, ...options.times };
   const key = `nodes/${node}`;
-  const instance = randomBytes(8).toString('hex');
   const reader = openRingReader(maps, reconciler);
   const listeners = new Set<() => void>();
   let rings: NodeDocument['rings'] = {};
@@ -149,12 +149,14 @@ export function openCluster(options: ClusterOptions): Cluster {
       const next = own();
       const text = JSON.stringify(next); // a thousand rings: compared in a tenth of the time the objects would take
       if (text === published) return;
-      if (published === null) presence.claim(key, next, takenBy);
+      if (published === null) presence.claim(key, next, { taken: takenBy, hasEnded: isOurs });
       else presence.set(key, next);
       published = text;
       publishedAt = performance.now();
     }, wait);
   }
+
+  const isOurs = (document: unknown): boolean => isRecord(document) && document.instance === instance;
 
   function takenBy(holder: unknown): void {
     const other = readNode(holder);
@@ -198,9 +200,8 @@ export function openCluster(options: ClusterOptions): Cluster {
     for (const [path, document] of documents) {
       const name = path.slice('nodes/'.length);
       if (path === key) {
-        const isOurs = isRecord(document) && document.instance === instance;
-        if (isOurs) taken = null;
-        if (isOurs) isToldTaken = false;
+        if (isOurs(document)) taken = null;
+        if (isOurs(document)) isToldTaken = false;
         continue; // what we say of ourselves is newer here
       }
       const read = readNode(document);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { native } from '../dataplane/native.js';
 import { FairleadError } from '../model/errors.js';
@@ -27,4 +28,14 @@ export function acquireLock(path: string): () => void {
     }
     closeSync(fd);
   }
+}
+
+/**
+ * Names this lock among all locks of all machines, until the machine starts anew or the lock is given back: while one process holds it, every other of which the same name is
+ * known has ended. Throws what the system says.
+ */
+export function lockName(path: string): string {
+  const { dev, ino } = statSync(path);
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  return createHash('sha256').update(`${boot} ${dev} ${ino}`).digest('hex').slice(0, 16);
 }

@@ -8,15 +8,21 @@ import { isDeepStrictEqual } from 'node:util';
  *
  * - `set` is what this node wants to be there: it is written soon, and again whenever it was lost. `null` takes it away.
  * - `claim` is `set` for a key that one node alone may have: while another has it that one's document stays, and `taken` is told of it, and of each change of it; the key is
- *   had as soon as it is free. A later `set` of it changes what is claimed.
+ *   had as soon as it is free, and at once from a holder that is known to have ended (`hasEnded`). A later `set` of it changes what is claimed.
  * - `watch` calls back with everything below a prefix (`nodes/`), by key, of all nodes: at first with what there is, then after changes, those of one moment together.
  *   A document that has not changed is the same object as before.
  * - `leftMs` is how long the others are sure to see what this node wrote, on this node's own clock: at 0 it may be gone, and another may have taken its place.
  * - `close` takes away what this node wrote, if that can be done.
  */
+export interface Claimant {
+  taken(holder: unknown): void;
+  /** Whether the holder is one that cannot be there any more: what this node was before it was killed. */
+  hasEnded(holder: unknown): boolean;
+}
+
 export interface Presence {
   set(key: string, document: object | null): void;
-  claim(key: string, document: object, taken: (holder: unknown) => void): void;
+  claim(key: string, document: object, claimant: Claimant): void;
   watch(prefix: string, listener: (documents: ReadonlyMap<string, unknown>) => void): () => void;
   leftMs(): number;
   close(): Promise<void>;
@@ -34,7 +40,7 @@ export const presenceHub = (): PresenceHub => ({ documents: new Map(), listeners
 export function openMemoryPresence({ documents, listeners }: PresenceHub = presenceHub()): Presence {
   const owner = {};
   const watching = new Set<() => void>();
-  const waiting = new Map<string, { document: object; told: unknown; readonly taken: (holder: unknown) => void }>();
+  const waiting = new Map<string, { document: object; told: unknown; readonly claimant: Claimant }>();
   const tell = (key: string): void => {
     for (const listener of listeners) listener(key);
   };
@@ -48,12 +54,12 @@ export function openMemoryPresence({ documents, listeners }: PresenceHub = prese
   const claimAll = (): void => {
     for (const [key, claim] of waiting) {
       const held = documents.get(key);
-      if (held === undefined || held.owner === owner) {
+      if (held === undefined || held.owner === owner || claim.claimant.hasEnded(held.document)) {
         waiting.delete(key);
         put(key, claim.document);
       } else if (claim.told !== held.document) {
         claim.told = held.document;
-        claim.taken(held.document);
+        claim.claimant.taken(held.document);
       }
     }
   };
@@ -68,8 +74,8 @@ export function openMemoryPresence({ documents, listeners }: PresenceHub = prese
         if (documents.get(key)?.owner === owner && documents.delete(key)) tell(key);
       }
     },
-    claim(key, document, taken) {
-      waiting.set(key, { document, told: null, taken });
+    claim(key, document, claimant) {
+      waiting.set(key, { document, told: null, claimant });
       claimAll();
     },
     watch(prefix, listener) {

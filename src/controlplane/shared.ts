@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import { randomBytes } from 'node:crypto';
 import { FairleadError } from '../model/errors.js';
 import type { EventLog } from '../model/events.js';
 import type { EtcdConfig, StoreConfig } from './config.js';
 import { readAccess } from './etcd/access.js';
-import { loadSnapshot } from './etcd/snapshot-file.js';
+import { loadSnapshot, snapshotName } from './etcd/snapshot-file.js';
 import { openFileStore } from './file-store.js';
 import { openFollowStore } from './follow-store.js';
 import { openMemoryPresence, type Presence } from './presence.js';
@@ -13,6 +14,8 @@ import type { Store, StoreLog } from './store.js';
 export interface Shared {
   readonly store: Store;
   readonly presence: Presence;
+  /** Tells this node from another that says it has its name; it stays the same when the daemon is killed and starts again, while they share something. */
+  readonly instance: string;
   close(): Promise<void>;
 }
 
@@ -26,8 +29,10 @@ export async function openShared(
   if (type === 'etcd') return openEtcd(etcd, node, log, events, () => refuseForgotten(path));
   const store = follow ? await openFollowStore(path, (line) => log.warn({}, line)) : await openFileStore(path);
   const presence = openMemoryPresence();
-  return { store, presence, close: () => presence.close().then(() => store.close()) };
+  return { store, presence, instance: anyInstance(), close: () => presence.close().then(() => store.close()) };
 }
+
+const anyInstance = (): string => randomBytes(8).toString('hex');
 
 /** Throws when there is a file of a file store with objects in it: whoever goes over to etcd wants them there. */
 async function refuseForgotten(path: string): Promise<void> {
@@ -62,6 +67,7 @@ async function openEtcd(
     return {
       store,
       presence,
+      instance: snapshot === null ? anyInstance() : snapshotName(snapshot),
       close: async () => {
         await Promise.all([presence.close(), store.close()]);
         client.close();

@@ -192,8 +192,8 @@ async function restored(t: TestContext, options: Options, around: (isOver: boole
   cpSync(data, `${data}.copy`, { recursive: true });
   await etcd.start();
   await until('it is back', isUp(store));
-  const later = await store.update(() => [putPool('a', 2)]);
-  await store.update(() => [putPool('c', 1), { kind: 'pool', name: 'b', value: null }]);
+  await store.update(() => [putPool('a', 2)]);
+  const later = await store.update(() => [putPool('c', 1), { kind: 'pool', name: 'b', value: null }]);
   await around(false);
   await etcd.kill('SIGTERM');
   rmSync(data, { recursive: true });
@@ -204,6 +204,13 @@ async function restored(t: TestContext, options: Options, around: (isOver: boole
   await until('it is back', isUp(store));
   assert.equal(relistsOf(store).revision_back, 1);
   assert.deepEqual([[...store.read().pools.keys()].sort(), weightOf(store)], [['a', 'b'], 1]);
+  const { log } = store.read().pools.get('a') ?? {};
+  const weights = log?.changes.map(({ set }) => set[0]?.weight);
+  assert.deepEqual([log?.generation, weights], [3, [2, 1]], 'rows remember what was before');
+  await until('etcd has that too', async () => {
+    const [item] = (await etcd.client().range(keysBelow('/fairlead/').pool('a'))).items;
+    return JSON.parse(item?.value ?? '{}').ringLog?.generation === 3;
+  });
   const again = await store.update(() => [putPool('a', 3)]);
   assert.ok(again.revision <= later.revision);
   await assertEqualToEtcd({ etcd, store });

@@ -50,13 +50,24 @@ export const KINDS: Readonly<Record<'memory' | 'etcd', (t: TestContext) => Promi
   },
 };
 
+let instances = 0;
+
 /** Opens a node, which is closed with the test, or before by its presence. */
 export async function openNode(t: TestContext, name: string, share: Sharing): Promise<ClusterNode> {
   const { store, presence } = await share();
   const node = await openReconciled(t, { store });
   const events = openEventLog();
   const cluster = openCluster({
-    ...{ node: name, version: '1.2.3', startedAt: new Date(0), presence, store, maps: node.maps, events },
+    ...{
+      node: name,
+      instance: `${++instances}`,
+      version: '1.2.3',
+      startedAt: new Date(0),
+      presence,
+      store,
+      maps: node.maps,
+      events,
+    },
     reconciler: node.reconciler,
     times: { lookMs: 50, publishMs: 20, behindMs: BEHIND_MS, takenMs: 300 },
   });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import type { Presence } from '../../src/controlplane/presence.js';
+import type { Claimant, Presence } from '../../src/controlplane/presence.js';
 import { until } from '../support/lab.js';
 
 /** Runs the contract of Presence (src/controlplane/presence.ts); `open` gives as many nodes as asked for, which know of each other. */
@@ -30,6 +30,16 @@ export function presenceContract(
     const is = (wanted: object) =>
       until(JSON.stringify(wanted), () => JSON.stringify(seen.now) === JSON.stringify(wanted));
     return { is, calls: () => seen.calls };
+  }
+
+  /** Claimants, and the holders they were told of; to one, holders of this instance have ended. */
+  function claims() {
+    const told: unknown[] = [];
+    const claimant = (ended: number): Claimant => ({
+      taken: (holder) => void told.push(holder),
+      hasEnded: (holder) => (holder as { readonly instance: number }).instance === ended,
+    });
+    return { told, claimant };
   }
 
   check('what is there is told at first, then each change', async (one, other) => {
@@ -78,11 +88,11 @@ export function presenceContract(
   });
 
   check("a claimed key is its first claimant's, and another's once that has gone", async (one, other) => {
-    const told: unknown[] = [];
+    const { told, claimant } = claims();
     const seen = seenBy(other, 'nodes/');
-    one.claim('nodes/a', { instance: 1, up: 1 }, (holder) => told.push(holder));
+    one.claim('nodes/a', { instance: 1, up: 1 }, claimant(0));
     await seen.is({ 'nodes/a': { instance: 1, up: 1 } });
-    other.claim('nodes/a', { instance: 2 }, (holder) => told.push(holder));
+    other.claim('nodes/a', { instance: 2 }, claimant(0));
     await until('the second is told', () => told.length > 0);
     assert.deepEqual(told, [{ instance: 1, up: 1 }]);
     one.set('nodes/a', { instance: 1, up: 2 });
@@ -96,5 +106,18 @@ export function presenceContract(
     ]);
     await one.close();
     await seen.is({ 'nodes/a': { instance: 2, up: 3 }, 'nodes/b': {} });
+  });
+
+  check('a key is had at once from a holder that has ended, and nobody is told', async (one, other) => {
+    const { told, claimant } = claims();
+    const seen = seenBy(other, 'nodes/');
+    one.claim('nodes/a', { instance: 1, up: 1 }, claimant(0));
+    await seen.is({ 'nodes/a': { instance: 1, up: 1 } });
+    other.claim('nodes/a', { instance: 1, up: 2 }, claimant(1));
+    await seen.is({ 'nodes/a': { instance: 1, up: 2 } });
+    await one.close();
+    other.set('nodes/a', { instance: 1, up: 3 });
+    await seen.is({ 'nodes/a': { instance: 1, up: 3 } });
+    assert.deepEqual(told, []);
   });
 }

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one file that knows etcd3: requests and streams, none of its retries, breakers and watchers (docs/decisions/0014-etcd.md).
-import { Etcd3, type ICompare, type IOptions, type IRequestOp, type IWatchRequest, type IWatchResponse } from 'etcd3';
+import {
+  Etcd3,
+  type ICompare,
+  type IOptions,
+  type IRequestOp,
+  type ITxnRequest,
+  type IWatchRequest,
+  type IWatchResponse,
+} from 'etcd3';
 import { nameless } from './errors.js';
 
 /** Where an etcd cluster is, and as whom to speak to it. Files are read already. */
@@ -65,7 +73,7 @@ export interface WatchStream extends AsyncIterable<WatchMessage> {
 }
 
 /**
- * Requests to etcd, each tried once on one endpoint, within REQUEST_MS. They throw FairleadError: 'unavailable' (a write may have been done all the
+ * Requests to etcd, each tried once on one endpoint, within REQUEST_MS or `withinMs`. They throw FairleadError: 'unavailable' (a write may have been done all the
  * same, unless `wasSent` says no), 'permission', 'full' (too large, or no space), 'busy', 'not-found' (that revision is not kept any more), 'native'.
  */
 export interface EtcdClient {
@@ -81,6 +89,7 @@ export interface EtcdClient {
     conditions: readonly Condition[],
     puts: readonly Put[],
     read?: readonly (string | { readonly newestOf: KeyRange })[],
+    withinMs?: number,
   ): Promise<Header & { readonly done: boolean; readonly found: readonly (KeyValue | null)[] }>;
   watch(range: KeyRange, fromRevision: number): Promise<WatchStream>;
   /** A lease of `ttlSeconds`: answers its id. */
@@ -239,9 +248,9 @@ export function openEtcdClient(access: EtcdAccess): EtcdClient {
       }),
     probe: (range) =>
       named('ask', async ({ kv }) => headerOf((await kv.range({ ...rangeOf(range), count_only: true })).header)),
-    commit: (conditions, puts, read = []) =>
+    commit: (conditions, puts, read = [], withinMs = REQUEST_MS) =>
       named('write', async ({ kv }) => {
-        const { header, succeeded, responses } = await kv.txn({
+        const request: ITxnRequest = {
           compare: conditions.map(compareOf),
           success: puts.map(putOf),
           failure: read.map((what) => ({
@@ -250,7 +259,8 @@ export function openEtcdClient(access: EtcdAccess): EtcdClient {
                 ? rangeOf(what)
                 : { ...rangeOf(what.newestOf), sort_order: 'Descend', sort_target: 'Mod', limit: 1, keys_only: true },
           })),
-        });
+        };
+        const { header, succeeded, responses } = await kv.txn(request, { deadline: Date.now() + withinMs });
         const found = succeeded
           ? []
           : responses.map(({ response_range: { kvs } }) => (kvs[0] ? keyValueOf(kvs[0]) : null));

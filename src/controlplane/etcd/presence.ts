@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Presence in etcd: documents under one lease of this node.
 import { FairleadError, messageOf } from '../../model/errors.js';
-import type { Presence } from '../presence.js';
+import type { Claimant, Presence } from '../presence.js';
 import type { StoreLog } from '../store.js';
 import { type EtcdClient, prefixRange } from './client.js';
 import { isStale } from './errors.js';
@@ -47,7 +47,7 @@ export function openEtcdPresence({
   const keys = keysBelow(prefix);
   const wanted = new Map<string, string>();
   const written = new Map<string, string>();
-  const claims = new Map<string, { told: string | null; readonly taken: (holder: unknown) => void }>();
+  const claims = new Map<string, { told: string | null; readonly claimant: Claimant }>();
   const watching = new Set<() => Promise<void>>();
   let lease: string | null = null;
   let seenUntil = 0; // performance.now()
@@ -83,15 +83,15 @@ export function openEtcdPresence({
     const put = [{ key, value, lease: id }];
     const { done, found } = await client.commit([{ key, revision: 0 }], put, [key]);
     const [held] = found;
-    // What we have written ourselves, for the answer to that was lost.
-    const isOurs = held?.value === value && (await client.commit([{ key, revision: held.revision }], put)).done;
-    if (done || isOurs) {
+    const one = claims.get(key);
+    // What we have written ourselves, for the answer to that was lost; or what this node was before.
+    const isOurs = held?.value === value || (held && one?.claimant.hasEnded(holderOf(held.value)));
+    if (done || (isOurs && (await client.commit([{ key, revision: held.revision }], put)).done)) {
       written.set(key, value);
       return;
     }
-    const one = claims.get(key);
     if (!held || !one) return;
-    if (one.told !== held.value) one.taken(holderOf(held.value));
+    if (one.told !== held.value) one.claimant.taken(holderOf(held.value));
     one.told = held.value;
   }
 
@@ -152,8 +152,8 @@ export function openEtcdPresence({
       running ??= run();
       if (told === '') wake(); // else it rests until it tries again
     },
-    claim(key, document, taken) {
-      claims.set(keys.below(key), { told: null, taken });
+    claim(key, document, claimant) {
+      claims.set(keys.below(key), { told: null, claimant });
       this.set(key, document);
     },
     watch(path, listener) {

@@ -5,13 +5,13 @@ import { dirname } from 'node:path';
 import { errnoOf, FairleadError, messageOf } from '../../model/errors.js';
 import type { Snapshot } from '../../model/objects.js';
 import { replaceFile } from '../atomic-file.js';
-import { acquireLock } from '../lock.js';
+import { acquireLock, lockName } from '../lock.js';
 import { formatStateSlowly, parseState } from '../state-file.js';
 import type { StoreLog } from '../store.js';
 
 /** From a change to its write: what follows from it in the kernel comes first. */
 const AFTER_MS = 200;
-/** Between two writes, as a multiple of what the last took: the newest of a burst is what counts. */
+/** Between two writes, as a multiple of what it took to make the text: the newest of a burst is what counts. A slow disk does not make this longer. */
 const REST = 10;
 
 /** The snapshot in the file, null when there is none. Throws 'damaged', or 'unavailable' when it cannot be read. */
@@ -30,6 +30,9 @@ export async function lockSnapshot(path: string): Promise<() => void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o750 });
   return acquireLock(`${path}.lock`);
 }
+
+/** Names whoever has the snapshot locked: see lockName. */
+export const snapshotName = (path: string): string => lockName(`${path}.lock`);
 
 export interface SnapshotFile {
   /** Writes this one, or a later one, soon. A failure is told to the log, and tried again with the next. */
@@ -58,15 +61,17 @@ export function openSnapshotFile(path: string, log: StoreLog): SnapshotFile {
     for (let next = waiting; next !== null; next = waiting) {
       waiting = null;
       const began = performance.now();
+      const text = await formatStateSlowly(next);
+      const tookMs = performance.now() - began;
       try {
-        await replaceFile(path, await formatStateSlowly(next));
+        await replaceFile(path, text);
         told = '';
       } catch (error) {
         const line = `write "${path}": ${messageOf(error)}; a start without etcd would serve an older state`;
         if (line !== told) log.warn({ revision: next.revision }, line);
         told = line;
       }
-      if (!closed) await rest(REST * (performance.now() - began));
+      if (!closed) await rest(Math.max(AFTER_MS, REST * tookMs));
     }
     running = null;
   }

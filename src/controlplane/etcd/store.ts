@@ -21,6 +21,7 @@ import {
 } from './follow.js';
 import { keysBelow } from './keys.js';
 import type { Listing } from './listing.js';
+import { openCarrier } from './restored.js';
 import { loadSnapshot, lockSnapshot, openSnapshotFile } from './snapshot-file.js';
 import { atRevision, keyOf, keysOf, type State, storedRevision, textOf, unlike, withChanges } from './state.js';
 import { commitOnce } from './write.js';
@@ -185,7 +186,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
         revision: listing.revision,
       });
     if (hashKey === null) return listing;
-    const isNew = listing.isOther || held !== null || state.epoch === 0;
+    const wentBack = listing.isOther || held !== null || state.snapshot.revision > listing.revision;
+    const isNew = wentBack || state.epoch === 0;
     const from: State = isNew
       ? unlike({ ...state, snapshot: { ...state.snapshot, hashKey, revision: 0 }, epoch: state.epoch + 1 })
       : state;
@@ -208,8 +210,10 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
         updates.set(key, { value: null, revision: listing.revision });
     }
     const next = await taken(from, updates, newest);
-    set({ ...next, guard, deleted: new Map() });
+    const snapshot = wentBack ? carrier.carry(state.snapshot, next.snapshot) : next.snapshot;
+    set({ ...next, snapshot, guard, deleted: new Map() });
     hold(null);
+    void carrier.write();
     return listing;
   }
 
@@ -228,6 +232,7 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     set({ ...(await taken(state, updates, newest)), guard, deleted });
   }
 
+  const carrier = openCarrier(update, log);
   const reader: Reader = {
     relist: (list, reason) => alone(() => relist(list, reason)),
     changed: (events) => alone(() => changed(events)),
@@ -311,6 +316,13 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
     }
   }
 
+  function update(decide: (snapshot: Snapshot) => readonly Change[]): Promise<Snapshot> {
+    if (closing !== null) return Promise.reject(new FairleadError('unavailable', 'update the store: it is closed'));
+    const result = queue.then(() => run(decide));
+    queue = result.catch(() => undefined); // the caller has the error; the next update starts anew
+    return result;
+  }
+
   /** What was written is in force here as soon as it is there, without waiting for the watch to tell. */
   async function settled(
     base: State,
@@ -357,12 +369,7 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
   return {
     kind: 'etcd',
     read: () => state.snapshot,
-    update(decide) {
-      if (closing !== null) return Promise.reject(new FairleadError('unavailable', 'update the store: it is closed'));
-      const result = queue.then(() => run(decide));
-      queue = result.catch(() => undefined); // the caller has the error; the next update starts anew
-      return result;
-    },
+    update,
     watch(listener) {
       const own = (snapshot: Snapshot) => listener(snapshot); // the same function may watch twice
       listeners.add(own);

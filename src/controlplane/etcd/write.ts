@@ -22,7 +22,8 @@ export type Outcome =
   | { readonly done: true; readonly revision: number }
   | { readonly done: false; readonly guard: KeyValue | null; readonly found: readonly (KeyValue | null)[] };
 
-/** How long an answer that was lost is asked for, ms. */
+/** How long a write waits for its answer, and how long one that was lost is asked for, ms: together what a writer may have to wait. */
+const ANSWER_MS = 4000;
 const UNSURE_MS = 5000;
 const RETRY_MS = 50;
 
@@ -38,7 +39,8 @@ export async function commitOnce(client: EtcdClient, write: Write, tries: number
   let unsureSince: number | null = null;
   for (let attempt = 1; ; attempt++) {
     try {
-      const answer = await client.commit(conditions, puts, [guard, ...write.read]);
+      const leftMs = unsureSince === null ? ANSWER_MS : unsureSince + UNSURE_MS - performance.now();
+      const answer = await client.commit(conditions, puts, [guard, ...write.read], Math.min(ANSWER_MS, leftMs));
       if (answer.done) return { done: true, revision: answer.revision };
       const [now = null, ...found] = answer.found;
       const revision = unsureSince === null ? null : await revisionOf(client, write, now, unsureSince + UNSURE_MS);
