@@ -83,6 +83,7 @@ const BENCHES: Readonly<Record<string, (options: Options) => Promise<object>>> =
   async sync() {
     const result = syncBench();
     console.table(result.follow);
+    console.table([result.quiet]);
     console.table(result.sizes);
     return result;
   },

@@ -9,9 +9,13 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { openEtcdStore } from '../src/controlplane/etcd/store.js';
+import { openMemoryStore } from '../src/controlplane/memory-store.js';
+import { openNextHops } from '../src/controlplane/next-hops.js';
+import { startReconciler } from '../src/controlplane/reconciler.js';
 import type { Store } from '../src/controlplane/store.js';
 import type { Backend, Pool, Service } from '../src/model/objects.js';
 import { type Etcd, startEtcd } from '../test/support/etcd.js';
+import { openPacketPath } from '../test/support/packet-path.js';
 import { changeOf, openReconciled } from '../test/support/reconciled.js';
 import { ask, mainFile } from '../test/support/serve.js';
 import { backendOf, poolOf, serviceOf } from '../test/support/snapshots.js';
@@ -35,8 +39,20 @@ export interface Size {
   readonly longestMs: number; // meanwhile: the longest any of many requests on its socket took
 }
 
+/** A full reconcile that changes nothing, as every 10 seconds: everything is compared with the kernel, and a round follows. */
+export interface Quiet {
+  readonly services: number;
+  readonly backends: number;
+  readonly medianMs: number; // of the event loop's time
+  readonly maxMs: number;
+  /** How long turns of the loop took in which there was something to do, collecting garbage and what else runs on the machine included. */
+  readonly sliceP99Ms: number;
+  readonly sliceMaxMs: number;
+}
+
 export interface SyncResult {
   readonly follow: readonly Follow[];
+  readonly quiet: Quiet;
   readonly sizes: readonly Size[];
 }
 
@@ -215,6 +231,58 @@ async function size(services: number, backendsEach: number): Promise<Size> {
   return { services, backends: services * backendsEach, ...measured };
 }
 
+/** Lets the loop turn until the job is done; how long each turn took, ms. */
+async function turnsOf(job: Promise<unknown>): Promise<number[]> {
+  const turns: number[] = [];
+  let isOver = false;
+  void job.finally(() => {
+    isOver = true;
+  });
+  for (let last = performance.now(); !isOver; ) {
+    await nextTurn();
+    const now = performance.now();
+    turns.push(now - last);
+    last = now;
+  }
+  return turns;
+}
+
+/** In this process, so that the loop's own time can be told from what else the daemon does; with next hops asked of the kernel. */
+async function quiet(services: number, backendsEach: number): Promise<Quiet> {
+  const { maps, close } = await openPacketPath();
+  const store = openMemoryStore();
+  await fill(store, clusterOf(services, backendsEach));
+  const resolver = openNextHops();
+  const reconciler = startReconciler(maps, store, resolver, async () => null, {
+    source: null,
+    source6: null,
+    egress: [],
+  });
+  await reconciler.applied(store.read().revision, 60_000);
+  const { changes } = reconciler.state();
+  const busyMs: number[] = [];
+  const turns: number[] = [];
+  for (let at = 0; at < 20; at++) {
+    await sleep(500);
+    const before = performance.eventLoopUtilization();
+    await reconciler.verify();
+    busyMs.push(performance.eventLoopUtilization(before).active);
+    await sleep(500);
+    turns.push(...(await turnsOf(reconciler.verify())));
+  }
+  assert.equal(reconciler.state().changes, changes, 'nothing changed');
+  await reconciler.close();
+  resolver.close();
+  await store.close();
+  close();
+  busyMs.sort((a, b) => a - b);
+  const slices = turns.filter((ms) => ms > 1).sort((a, b) => a - b);
+  return {
+    ...{ services, backends: services * backendsEach, medianMs: quantile(busyMs, 0.5), maxMs: quantile(busyMs, 1) },
+    ...{ sliceP99Ms: quantile(slices, 0.99), sliceMaxMs: quantile(slices, 1) },
+  };
+}
+
 async function inside(): Promise<SyncResult> {
   for (const line of [
     'link set lo up',
@@ -226,7 +294,7 @@ async function inside(): Promise<SyncResult> {
     'route add 10.0.0.0/8 via 203.0.113.2',
   ])
     execFileSync('ip', line.split(' '));
-  return { follow: await follow(), sizes: [await size(100, 100), await size(1000, 10)] };
+  return { follow: await follow(), quiet: await quiet(1000, 10), sizes: [await size(100, 100), await size(1000, 10)] };
 }
 
 /** Everything above, in a network namespace of its own. */

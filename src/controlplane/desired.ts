@@ -162,6 +162,13 @@ async function makePool(
   return { stored, numbers, hops, onLink, until, ring, entries };
 }
 
+/** When what the last `desired` came to will be something else though nothing changes, Unix ms; infinite when never. */
+export function changesAt(cache: PoolCache): number {
+  let next = Number.POSITIVE_INFINITY;
+  for (const { until } of cache.values()) next = Math.min(next, until);
+  return next;
+}
+
 /** All that steers packets for this snapshot. `numbering` has a number for each object of it (assignNumbers). */
 export async function desired(
   snapshot: Snapshot,

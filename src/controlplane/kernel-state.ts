@@ -2,7 +2,7 @@
 // What the kernel is to hold, or holds: plain values, so that the planner can compare the two.
 import { type Backend, BackendFlag, Family, KeyKind, type Service, ServiceKey } from '../dataplane/abi.gen.js';
 import type { Maps } from '../dataplane/maps.js';
-import { readServices } from '../dataplane/services.js';
+import { servicesIn } from '../dataplane/services.js';
 import { readBackend, readRingRef, readRingRows, usedBackends } from '../dataplane/tables.js';
 import { familyOf, formatAddress, parseAddress } from '../model/address.js';
 import type { Backend as BackendObject, Service as ServiceObject } from '../model/objects.js';
@@ -79,7 +79,11 @@ export const backendField = once((backend: BackendObject): Uint8Array => address
 /** A copy of what steers packets now, taken while the event loop turns. Backends whose number was never used are left out. */
 export async function readKernel(maps: Maps): Promise<KernelState> {
   const pause = slices();
-  const services = new Map([...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.SERVICE));
+  const services = new Map<string, KernelService>();
+  for (const [id, service] of servicesIn(maps, KeyKind.SERVICE)) {
+    services.set(id, service);
+    await pause();
+  }
   const rings = new Map<number, KernelRing>();
   for (let pool = 0; pool < maps.handle.pools.info.maxEntries; pool++) {
     const ref = readRingRef(maps, pool);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { setTimeout as pause } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { NetworkChange, native } from '../dataplane/native.js';
 import { parseAddress } from '../model/address.js';
 import {
@@ -18,6 +19,7 @@ import {
 } from './hop.js';
 import { NO_PROBES, type Probes, probeDue } from './probing.js';
 import { createRtNetlink, FlagsNew, rt } from './rtnetlink.js';
+import { slices } from './slices.js';
 
 export type { NextHop } from './hop.js';
 
@@ -39,16 +41,20 @@ interface Tended {
   heard: number;
 }
 
-/** The way of an address, and the name of its neighbour. */
+/** The way of an address, the name of its neighbour, and the next hop these came to when links and the neighbour were as in `of`. */
 interface Known {
   readonly way: Way | null;
   readonly neighbour: string;
+  hop?: NextHop | null;
+  of?: { readonly links: Links; readonly neighbour: Neighbour | null };
 }
+
+type Links = ReadonlyMap<number, Link>;
 
 const AF_INET = 2;
 const AF_INET6 = 10;
 const RTM_GETROUTE = 26;
-const NO_LINKS: ReadonlyMap<number, Link> = new Map();
+const NO_LINKS: Links = new Map();
 const NO_NEIGHBOUR: Neighbour = { state: 0, mac: new Uint8Array(0) };
 
 /** This often so many ways, those asked for longest ago, are asked for anew, should an event of theirs have been missed. */
@@ -67,10 +73,12 @@ const FIRST_ANSWER_MS = 500;
 export function openNextHops(): NextHopResolver {
   const netlink = createRtNetlink();
   const listeners: (() => void)[] = [];
-  let links: Map<number, Link> | null = null; // null: not asked yet
+  let links: Links | null = null; // null: not asked yet
   const ways = new Map<string, Known>(); // of `wanted`, the one asked for longest ago first
-  let tended = new Map<string, Tended>(); // of `ways`
+  const tended = new Map<string, Tended>(); // of `ways`
   let hops: ReadonlyMap<string, NextHop | null> = new Map();
+  let answering = Promise.resolve(hops);
+  let given = hops; // to whoever asked last
   let old = true; // `hops` may be: of links, ways and neighbours before
   let wanted: ReadonlySet<string> = new Set();
   let dirty = false; // links and all ways may have changed, or events were lost
@@ -81,7 +89,8 @@ export function openNextHops(): NextHopResolver {
   let answered = false; // once
   let closed = false;
 
-  async function askLinks(): Promise<Map<number, Link>> {
+  /** The same map as before when nothing is new. */
+  async function askLinks(): Promise<Links> {
     const found = new Map<number, Link>();
     for (const { data, attrs } of await netlink.getLinks()) {
       if (!data.index || !attrs.ifname) continue;
@@ -94,7 +103,7 @@ export function openNextHops(): NextHopResolver {
         vlan: vlanOf(attrs.linkinfo, lower),
       });
     }
-    return found;
+    return links && isDeepStrictEqual(found, links) ? links : found;
   }
 
   /** Null without a route. The answer is read here: the package throws on RTA_VIA. */
@@ -150,9 +159,12 @@ export function openNextHops(): NextHopResolver {
       const way = await askWay(address);
       if (!wanted.has(address)) continue;
       const key = way ? neighbourKey(way.interface, way.next) : '';
+      const before = ways.get(address);
+      const isSame = before !== undefined && isDeepStrictEqual(before.way, way);
       ways.delete(address);
-      ways.set(address, { way, neighbour: key });
-      old = true;
+      // The hop of before is the answer until it is worked out anew.
+      ways.set(address, isSame ? before : { way, neighbour: key, ...(before?.hop && { hop: before.hop }) });
+      old ||= !isSame;
       if (!way || asked.has(key)) continue;
       asked.add(key);
       const known = tended.get(key);
@@ -167,37 +179,61 @@ export function openNextHops(): NextHopResolver {
       if (known && !again) continue;
       const { heard } = one;
       const neighbour = await askNeighbour(one);
-      if (one.heard === heard) one.neighbour = neighbour;
+      if (one.heard !== heard || isDeepStrictEqual(neighbour, one.neighbour)) continue;
+      one.neighbour = neighbour;
+      old = true;
     }
   }
 
   /** Lets go of neighbours that no way leads to any more. */
   function forget(): void {
-    const keys = new Set([...ways.values()].map(({ neighbour }) => neighbour));
-    tended = new Map([...tended].filter(([key]) => keys.has(key)));
-    old = true;
+    const keys = new Set<string>();
+    for (const { neighbour } of ways.values()) keys.add(neighbour);
+    for (const key of tended.keys()) if (!keys.has(key)) tended.delete(key);
   }
 
   /** Watches these, and no others. */
   function want(addresses: ReadonlySet<string>): void {
+    if (addresses === wanted) return;
     wanted = addresses;
     let gone = false;
     for (const address of ways.keys()) if (!addresses.has(address)) gone = ways.delete(address) || gone;
     if (gone) forget();
+    old ||= gone;
   }
 
-  /** What stays as it was is the same object as before. */
-  function answer(): ReadonlyMap<string, NextHop | null> {
+  /** What stays as it was is the same object as before; when all of it does, the map is. The event loop turns meanwhile: what comes then is for the next call. */
+  async function workOut(): Promise<ReadonlyMap<string, NextHop | null>> {
     if (!old) return hops;
-    const found = new Map<string, NextHop | null>();
-    for (const [address, { way, neighbour }] of ways) {
-      const one = tended.get(neighbour);
-      const now = one ? hopOf(way, links ?? NO_LINKS, one.neighbour) : null;
-      const before = hops.get(address) ?? null;
-      found.set(address, sameHop(now, before) ? before : now);
-    }
     old = false;
-    return found;
+    const pause = slices();
+    let moved = ways.size !== hops.size;
+    for (const known of ways.values()) {
+      const neighbour = tended.get(known.neighbour)?.neighbour ?? null;
+      if (known.of?.links === links && known.of?.neighbour === neighbour) continue;
+      const hop = neighbour ? hopOf(known.way, links ?? NO_LINKS, neighbour) : null;
+      if (known.hop === undefined || !sameHop(hop, known.hop)) {
+        known.hop = hop;
+        moved = true;
+      }
+      known.of = { links: links ?? NO_LINKS, neighbour };
+      const turn = pause();
+      if (turn) await turn;
+    }
+    if (!moved) return hops;
+    const next = new Map<string, NextHop | null>();
+    for (const [address, { hop = null }] of ways) {
+      next.set(address, hop);
+      const turn = pause();
+      if (turn) await turn;
+    }
+    hops = next;
+    return hops;
+  }
+
+  function answer(): Promise<ReadonlyMap<string, NextHop | null>> {
+    answering = answering.then(workOut);
+    return answering;
   }
 
   /** Has the kernel look for what is missing and confirm what is stale. */
@@ -220,7 +256,9 @@ export function openNextHops(): NextHopResolver {
     let failed = false;
     try {
       if (most > 0) {
+        const before = links;
         links = await askLinks();
+        old ||= links !== before;
         await ask([...ways.keys()].slice(0, most), true);
         forget();
       }
@@ -231,15 +269,12 @@ export function openNextHops(): NextHopResolver {
     const ended = performance.now();
     calmUntil = ended + (failed ? STORM_MS : Math.min(IDLE_SHARE * (ended - started), STORM_MS));
     if (failed) settle();
-    tell();
+    await tell();
     tend();
   }
 
-  function tell(): void {
-    const before = hops;
-    hops = answer();
-    const moved = hops !== before && [...hops].some(([address, hop]) => hop !== (before.get(address) ?? null));
-    if (moved && !closed) for (const listener of listeners) listener();
+  async function tell(): Promise<void> {
+    if ((await answer()) !== given && !closed) for (const listener of listeners) listener();
   }
 
   /** Asks, and waits while some that could answer have not. */
@@ -247,7 +282,7 @@ export function openNextHops(): NextHopResolver {
     tend();
     const missing = (): boolean =>
       [...tended.values()].some(({ neighbour, interface: at }) => !usableMac(neighbour) && links?.get(at)?.up);
-    for (const end = performance.now() + FIRST_ANSWER_MS; missing() && performance.now() < end; ) await pause(5);
+    for (const end = performance.now() + FIRST_ANSWER_MS; missing() && performance.now() < end; ) await delay(5);
   }
 
   function settle(): void {
@@ -293,9 +328,9 @@ export function openNextHops(): NextHopResolver {
       await ask(unknown, false); // beside a refresh, which asks for those that were known
       if (!answered) await tendFirst();
       answered = true;
-      hops = answer();
+      given = await answer();
       tend();
-      return hops;
+      return given;
     },
     onChange: (listener) => void listeners.push(listener),
     close() {

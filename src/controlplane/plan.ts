@@ -77,6 +77,7 @@ const isMarker = (service: KernelService): boolean => service.value.number === 0
  * service (by number) has in `want`, 0 when they hold its counts already. Empty when nothing differs.
  */
 export function plan(have: KernelState, want: KernelState, freshCounters: (service: number) => number): Step[] {
+  if (have === want) return [];
   const valid: Step[] = [];
   const down: Step[] = [];
   const after: Step[] = [];

@@ -8,7 +8,7 @@ import { FairleadError, messageOf } from '../model/errors.js';
 import type { Snapshot } from '../model/objects.js';
 import { apply, placeRings } from './apply.js';
 import { timeOfDay } from './clock.js';
-import { desired, type NextHops, nextDeadline, type PoolCache } from './desired.js';
+import { changesAt, desired, type NextHops, nextDeadline, type PoolCache } from './desired.js';
 import type { StoreView } from './health/view.js';
 import { type KernelState, readKernel } from './kernel-state.js';
 import { forgetNat, type NatSources, writeNat } from './nat.js';
@@ -114,6 +114,17 @@ export function startReconciler(
   let drainEnd: NodeJS.Timeout | null = null;
   let verifying: Promise<void> | null = null;
   let running: Promise<void> | null = null;
+  let wanted: {
+    readonly snapshot: Snapshot;
+    readonly numbering: Numbering;
+    readonly hops: NextHops;
+    readonly kernel: KernelState;
+    readonly until: number; // Unix ms
+  } | null = null;
+  let addresses: { readonly snapshot: Snapshot | null; readonly all: ReadonlySet<string> } = {
+    snapshot: null,
+    all: new Set(),
+  };
   let inRound = false;
   let again = false;
 
@@ -144,22 +155,50 @@ export function startReconciler(
     native.synchronize().then(gone, gone);
   }
 
+  async function addressesOf(snapshot: Snapshot): Promise<ReadonlySet<string>> {
+    if (addresses.snapshot === snapshot) return addresses.all;
+    const pause = slices();
+    const all = new Set<string>();
+    for (const { value } of snapshot.pools.values()) {
+      for (const { address } of value.backends) all.add(address);
+      await pause();
+    }
+    addresses = { snapshot, all };
+    return all;
+  }
+
+  /** What all objects are numbered as; the last round's own while it has all of them and no others. */
+  async function numbered(known: Numbering, snapshot: Snapshot): Promise<Numbering> {
+    const isWhole = state.revision >= 0 && state.error === null;
+    if (isWhole && state.snapshot === snapshot && state.numbering === known) return known;
+    const pause = slices();
+    const given = copyNumbering(known);
+    await pause();
+    assignNumbers(given, snapshot, limits);
+    return given;
+  }
+
+  /** What the kernel is to hold; the very same as last time when nothing it comes from has changed. */
+  async function wantedOf(snapshot: Snapshot, given: Numbering, hops: NextHops): Promise<KernelState> {
+    if (wanted?.snapshot === snapshot && wanted.numbering === given && wanted.hops === hops)
+      if (timeOfDay() < wanted.until) return wanted.kernel;
+    const kernel = await desired(snapshot, given, hops, pools);
+    wanted = { snapshot, numbering: given, hops, kernel, until: changesAt(pools) };
+    return kernel;
+  }
+
   async function round(snapshot: Snapshot): Promise<void> {
     const started = performance.now();
     const pause = slices();
-    const addresses = new Set<string>();
-    for (const { value } of snapshot.pools.values()) for (const { address } of value.backends) addresses.add(address);
-    const hops = await resolver.resolve(addresses);
+    const hops = await resolver.resolve(await addressesOf(snapshot));
     if (numbering === null) {
       numbering = adoptNumbering(await readKernel(maps), snapshot);
       state = { ...state, numbering };
     }
     await pause();
-    const given = copyNumbering(numbering);
+    const given = await numbered(numbering, snapshot);
     await pause();
-    assignNumbers(given, snapshot, limits);
-    await pause();
-    const want = await desired(snapshot, given, hops, pools);
+    const want = await wantedOf(snapshot, given, hops);
     const fresh = freshCounters(given);
     const have = held ?? (await readKernel(maps));
     await pause();
@@ -189,7 +228,7 @@ export function startReconciler(
       maps,
       [...want.services.values()].map((service) => service.key),
     );
-    releaseNumbers(given, snapshot);
+    if (given !== state.numbering) releaseNumbers(given, snapshot);
     // At once: services may be counted elsewhere now.
     const rings = new Map([...pools].flatMap(([name, { ring }]) => (ring ? [[name, ring] as const] : [])));
     state = { ...state, snapshot, numbering: given, hops, rings };

@@ -11,12 +11,12 @@ import {
 } from '../dataplane/abi.gen.js';
 import type { Maps } from '../dataplane/maps.js';
 import { native } from '../dataplane/native.js';
-import { deleteService, readServices, writeService } from '../dataplane/services.js';
+import { deleteService, servicesIn, writeService } from '../dataplane/services.js';
 import { addSources, listNumber, readSources, removeSources } from '../dataplane/sources.js';
 import { familyOf } from '../model/address.js';
 import { FairleadError } from '../model/errors.js';
 import type { Service, Snapshot } from '../model/objects.js';
-import { fragmentsKey, type KernelService, keyId, serviceKey, serviceKeyId } from './kernel-state.js';
+import { fragmentsKey, type KernelService, keyId, once, serviceKey, serviceKeyId } from './kernel-state.js';
 import type { NextHop } from './next-hops.js';
 import type { Numbering, PoolNumbers, ServiceNumbers } from './numbering.js';
 import { slices } from './slices.js';
@@ -107,16 +107,23 @@ export function serviceEntry(service: Service, numbers: ServiceNumbers, pool: Po
 
 type Aliases = ReadonlyMap<string, KernelService>;
 
+const fragmentsOf = once((service: Service) => {
+  const key = fragmentsKey(serviceKey(service));
+  return { key, id: keyId(key) };
+});
+
 /** By its key in hex: whose fragments are that come early, where an address has one service of a protocol. */
-function soleServices(snapshot: Snapshot, numbering: Numbering): Aliases {
+async function soleServices(snapshot: Snapshot, numbering: Numbering): Promise<Aliases> {
+  const pause = slices();
   const sole = new Map<string, KernelService | null>();
   for (const { value: service } of snapshot.services.values()) {
     const numbers = numbering.services.get(serviceKeyId(service));
     const pool = snapshot.pools.has(service.pool) && numbering.pools.get(service.pool);
     if (!numbers || !pool) continue;
-    const key = fragmentsKey(serviceKey(service));
-    const id = keyId(key);
+    const { id, key } = fragmentsOf(service);
     sole.set(id, sole.has(id) ? null : { key, value: serviceEntry(service, numbers, pool) });
+    const turn = pause();
+    if (turn) await turn;
   }
   return new Map([...sole].flatMap(([id, only]) => (only ? [[id, only] as const] : [])));
 }
@@ -161,6 +168,8 @@ async function wanted(snapshot: Snapshot, numbering: Numbering, hops: NextHops):
     }
     if (service.allow?.length) want.lists.set(listNumber(number, false), service.allow);
     if (service.deny?.length) want.lists.set(listNumber(number, true), service.deny);
+    const turn = pause();
+    if (turn) await turn;
   }
   for (const [name, { value: pool }] of snapshot.pools) {
     const numbers = numbering.pools.get(name);
@@ -283,8 +292,7 @@ export function openSettings(maps: Maps): SettingsWriter {
     return changed;
   }
 
-  const aliases = (): Map<string, KernelService> =>
-    new Map([...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.FRAGMENTS));
+  const aliases = (): Map<string, KernelService> => new Map(servicesIn(maps, KeyKind.FRAGMENTS));
 
   /** See SettingsWriter.write. */
   async function prepare(want: Settings, sole: Aliases, have: Map<string, KernelService>): Promise<boolean> {
@@ -344,7 +352,7 @@ export function openSettings(maps: Maps): SettingsWriter {
     async write(snapshot, numbering, hops) {
       await read();
       const want = await wanted(snapshot, numbering, hops);
-      const sole = soleServices(snapshot, numbering);
+      const sole = await soleServices(snapshot, numbering);
       const have = aliases();
       return { changed: await prepare(want, sole, have), clean: () => clean(want, sole, have) };
     },

@@ -2,7 +2,7 @@
 // Whether the kernel holds what it was given: of a few things at once, of everything piece by piece.
 import { type Backend, KeyKind } from '../dataplane/abi.gen.js';
 import type { Maps } from '../dataplane/maps.js';
-import { readServices } from '../dataplane/services.js';
+import { servicesIn } from '../dataplane/services.js';
 import { readBackend, readRingRef, usedBackends, viewRingRows } from '../dataplane/tables.js';
 import type { KernelRing, KernelService, KernelState } from './kernel-state.js';
 import { type Step, sameEntry, sameRing, sameService } from './plan.js';
@@ -20,14 +20,13 @@ const holdsBackend = (maps: Maps, number: number, want: Backend | undefined): bo
 };
 
 function holdsServices(maps: Maps, want: ReadonlyMap<string, KernelService>): boolean {
-  const have = [...readServices(maps)].filter(([, { key }]) => key.kind === KeyKind.SERVICE);
-  return (
-    have.length === want.size &&
-    have.every(([id, { value }]) => {
-      const wanted = want.get(id);
-      return wanted !== undefined && sameService(value, wanted.value);
-    })
-  );
+  let count = 0;
+  for (const [id, { value }] of servicesIn(maps, KeyKind.SERVICE)) {
+    const wanted = want.get(id);
+    if (wanted === undefined || !sameService(value, wanted.value)) return false;
+    count++;
+  }
+  return count === want.size;
 }
 
 /** Whether what these steps touched is as in `want` now. */

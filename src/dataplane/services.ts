@@ -9,6 +9,7 @@ const WORDS = ServiceEntry.size / 8;
 const LAST_WORD = (ServiceEntry.offset.key + ServiceKey.field.port.offset) / 8;
 const VALUE_WORD = ServiceEntry.offset.value / 8;
 const FAMILY = ServiceEntry.offset.key + ServiceKey.field.family.offset;
+const KIND = ServiceEntry.offset.key + ServiceKey.field.kind.offset;
 const MASK = ServiceLimit.SLOTS - 1;
 const U64 = (1n << 64n) - 1n;
 
@@ -43,20 +44,21 @@ function find(maps: Maps, key: ServiceKey): { readonly at: number; readonly free
   return { at: -1, free };
 }
 
-/** All services, markers of VIPs included (protocol 0), by the bytes of their key in hex. */
-export function readServices(maps: Maps): Map<string, { readonly key: ServiceKey; readonly value: Service }> {
-  const found = new Map<string, { key: ServiceKey; value: Service }>();
+/** All entries of a kind, by the bytes of their key in hex; those of services have the markers of VIPs among them (protocol 0). */
+export function* servicesIn(
+  maps: Maps,
+  kind: number,
+): Generator<[string, { readonly key: ServiceKey; readonly value: Service }]> {
   const bytes = Buffer.from(maps.services.buffer, maps.services.byteOffset, maps.services.byteLength);
   for (let slot = 0; slot < ServiceLimit.SLOTS; slot++) {
     const family = familyAt(maps, slot);
-    if (family === Family.NONE || family === Family.LEFT) continue;
     const at = slot * ServiceEntry.size;
+    if (family === Family.NONE || family === Family.LEFT || bytes[at + KIND] !== kind) continue;
     const start = at + ServiceEntry.offset.key;
     const value = Service.decode(maps.services, at + ServiceEntry.offset.value);
     const id = bytes.toString('hex', start, start + ServiceKey.size);
-    found.set(id, { key: ServiceKey.decode(maps.services, start), value });
+    yield [id, { key: ServiceKey.decode(maps.services, start), value }];
   }
-  return found;
 }
 
 /** The bit of vip_filter an address has; see service_possible in bpf/lib/service.h. */

@@ -68,7 +68,10 @@ export async function createNamespaces(topology: Topology): Promise<void> {
   // A NIC's hash keeps a flow on one CPU, and the flow table counts on that; a veth would follow the sender from CPU to CPU.
   // So the router picks the CPU by the flow's hash (RPS), and without XPS it picks the queue by the same hash in the same way:
   // a queue's packets all come from one CPU, which polls the peer. (XPS would go by the CPU that first sent the packet.)
-  const steer = `echo ${(2 ** lbQueues() - 1).toString(16)} > /sys/class/net/client/queues/rx-0/rps_cpus`;
+  // From wherever they come: while another CPU polls a queue for an answer to a health check, it takes clients' packets along.
+  const cpus = (2 ** lbQueues() - 1).toString(16);
+  const sources = ['client', ...topology.backends.map(({ name }) => name)];
+  const steer = sources.map((port) => `echo ${cpus} > /sys/class/net/${port}/queues/rx-0/rps_cpus`).join('; ');
   await run('ip', ['netns', 'exec', topology.router, 'sh', '-c', steer]); // its own /sys: nsenter's is the host's
 }
 

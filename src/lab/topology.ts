@@ -174,7 +174,8 @@ export function namespaceSetups(topology: Topology): readonly NamespaceSetup[] {
   };
   const client: NamespaceSetup = {
     namespace: topology.client,
-    settings: hostSettings([labInterface]),
+    // The router would go by a hash that a socket brings along, and changes after a timeout; a router of metal goes by what is in the packet.
+    settings: [...hostSettings([labInterface]), 'core/txrehash=0'],
     batch: [
       'link set lo up',
       `address add 10.1.0.2/24 dev ${labInterface}`,

@@ -4,10 +4,11 @@ import assert from 'node:assert/strict';
 import { before, type TestContext, test } from 'node:test';
 import { openMemoryStore } from '../../src/controlplane/memory-store.js';
 import { type Reconciler, startReconciler } from '../../src/controlplane/reconciler.js';
+import { KeyKind } from '../../src/dataplane/abi.gen.js';
 import { NatConnection, NatCounts, NatPool, NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { offerNat, ticksSince } from '../../src/dataplane/nat-flows.js';
 import { native } from '../../src/dataplane/native.js';
-import { deleteService, readServices } from '../../src/dataplane/services.js';
+import { deleteService, servicesIn } from '../../src/dataplane/services.js';
 import type { Pool, Service } from '../../src/model/objects.js';
 import { type NatPath, openNatPath, TC } from '../support/nat-path.js';
 import { pinTo } from '../support/packet-run.js';
@@ -76,8 +77,9 @@ async function open(t: TestContext): Promise<Node> {
       await reconciler.applied(store.read().revision, ROUND_MS);
     },
     numberOf: (port) =>
-      [...readServices(path.maps).values()].find(({ key, value }) => key.port === port && value.number > 0)?.value
-        .number ?? 0,
+      [...servicesIn(path.maps, KeyKind.SERVICE)].find(
+        ([, { key, value }]) => key.port === port && value.number > 0,
+      )?.[1].value.number ?? 0,
     begin(port, clientPort) {
       const run = path.run(
         packet({ protocol: 'tcp', from: CLIENT, to: '192.0.2.10', fromPort: clientPort, toPort: port, flags: TCP.SYN }),
@@ -144,7 +146,7 @@ test('nat: the same where a daemon died between service and connections', async 
   const number = node.numberOf(80);
   const port = node.begin(80, 20_000);
   await node.restart(async () => {
-    for (const { key, value } of readServices(node.maps).values())
+    for (const [, { key, value }] of servicesIn(node.maps, KeyKind.SERVICE))
       if (value.number === number) deleteService(node.maps, key);
     await node.store.update(() => [{ ...changeOf(service('old', 80)), value: null }, changeOf(service('new', 81))]);
   });

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { fragmentsKey, keyId, serviceKey, serviceKeyId } from '../../src/controlplane/kernel-state.js';
 import {
   BackendFlag,
+  KeyKind,
   QuicKey,
   QuicLengths,
   ServiceFlag,
@@ -12,7 +13,8 @@ import {
   Source4Key,
   Source6Key,
 } from '../../src/dataplane/abi.gen.js';
-import { readServices } from '../../src/dataplane/services.js';
+import type { Maps } from '../../src/dataplane/maps.js';
+import { servicesIn } from '../../src/dataplane/services.js';
 import { addSources } from '../../src/dataplane/sources.js';
 import { readBackend } from '../../src/dataplane/tables.js';
 import { formatAddress } from '../../src/model/address.js';
@@ -26,8 +28,9 @@ const v6 = serviceOf('v6', 'web', 80, '2001:db8::1');
 
 const numberOf = ({ reconciler }: Reconciled, service: Service): number =>
   reconciler.state().numbering.services.get(serviceKeyId(service))?.number ?? assert.fail(service.name);
+const inTable = (maps: Maps, kind: number, id: string) => new Map(servicesIn(maps, kind)).get(id)?.value;
 const flagsOf = ({ maps }: Reconciled, service: Service): number | undefined =>
-  readServices(maps).get(serviceKeyId(service))?.value.flags;
+  inTable(maps, KeyKind.SERVICE, serviceKeyId(service))?.flags;
 
 /** The lists in both tries, as "NUMBER allow|deny PREFIX", sorted. */
 async function lists({ maps }: Reconciled): Promise<string[]> {
@@ -195,8 +198,8 @@ test('options: server IDs of several configs lead to the backend, follow it and 
 test('options: early fragments have an entry where one service has an address and protocol, and its value', async (t) => {
   const node = await openReconciled(t);
   const dns: Service = { ...serviceOf('dns', 'web', 53), protocol: 'udp' };
-  const entry = (service: Service) => readServices(node.maps).get(keyId(fragmentsKey(serviceKey(service))))?.value;
-  const own = (service: Service) => readServices(node.maps).get(serviceKeyId(service))?.value;
+  const entry = (service: Service) => inTable(node.maps, KeyKind.FRAGMENTS, keyId(fragmentsKey(serviceKey(service))));
+  const own = (service: Service) => inTable(node.maps, KeyKind.SERVICE, serviceKeyId(service));
   await node.put(web, www, { ...dns, forwarding: 'gue' });
   assert.deepEqual(entry(www), own(www));
   assert.equal(entry(dns)?.flags, ServiceFlag.GUE);
@@ -208,7 +211,7 @@ test('options: early fragments have an entry where one service has an address an
   await node.remove(www);
   assert.deepEqual(entry(alt), own(alt));
   await node.remove(alt, dns);
-  assert.equal(readServices(node.maps).size, 0);
+  for (const kind of [KeyKind.SERVICE, KeyKind.FRAGMENTS]) assert.deepEqual([...servicesIn(node.maps, kind)], []);
 });
 
 test('options: a backend behind a router takes nothing of a pool with forwarding l2, and its status says so', async (t) => {

@@ -5,13 +5,14 @@ import { isDeepStrictEqual } from 'node:util';
 import { serviceKey } from '../../src/controlplane/kernel-state.js';
 import {
   Family,
+  KeyKind,
   ServiceEntry,
   type ServiceKey,
   ServiceKey as ServiceKeyCodec,
   ServiceLimit,
 } from '../../src/dataplane/abi.gen.js';
 import { readTraffic } from '../../src/dataplane/counters.js';
-import { deleteService, readServices, serviceSlot, writeService } from '../../src/dataplane/services.js';
+import { deleteService, serviceSlot, servicesIn, writeService } from '../../src/dataplane/services.js';
 import { FairleadError } from '../../src/model/errors.js';
 import { openPacketPath, type PacketPath } from '../support/packet-path.js';
 import { packet, TCP } from '../support/packets.js';
@@ -89,7 +90,7 @@ test('services: in any history of colliding keys each packet finds its own servi
     assert.equal(readTraffic(path.maps, countersStart + 1).packets, packets, 'counted for the right service');
   }
   const wanted = [...live].map(({ key }) => Buffer.from(ServiceKeyCodec.encode(key)).toString('hex')).sort();
-  assert.deepEqual([...readServices(path.maps).keys()].sort(), wanted);
+  assert.deepEqual([...servicesIn(path.maps, KeyKind.SERVICE)].map(([id]) => id).sort(), wanted);
   for (const { key } of candidates) deleteService(path.maps, key);
   for (let slot = 0; slot < ServiceLimit.SLOTS; slot++) {
     const family =
