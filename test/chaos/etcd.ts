@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { nextHopsOf } from '../../src/lab/bird.js';
-import type { Lab } from '../../src/lab/daemon.js';
+import type { Lab, LabDaemon } from '../../src/lab/daemon.js';
 import { openLab } from '../../src/lab/lab.js';
 import { labHealthCheck, labPools } from '../../src/lab/objects.js';
+import type { FairleadEvent } from '../../src/model/events.js';
 import type { NodeInfo } from '../../src/model/node-view.js';
 import type { Backend } from '../../src/model/objects.js';
 import { until } from '../support/lab.js';
@@ -95,6 +96,16 @@ function watchRoutes({ lab, count }: EtcdStage): () => Promise<void> {
   };
 }
 
+/** What a daemon says of itself, and the newest of its events. */
+async function lastWords(daemon: LabDaemon): Promise<string> {
+  const status = JSON.stringify(await daemon.api('GET', '/api/v1/status'));
+  const { items } = (await daemon.api('GET', '/api/v1/events?limit=1000')) as {
+    readonly items: readonly FairleadEvent[];
+  };
+  const events = items.slice(-12).map(({ at, type, message }) => `\n    ${at} ${type}: ${message}`);
+  return `${daemon.balancer.name}: ${status}${events.join('')}`;
+}
+
 /** Runs these faults one after the other, with random writes before each and a check of the model after it. */
 export async function runEtcd(faults: readonly string[], options: EtcdOptions): Promise<EtcdResult> {
   const { name, backends, say } = options;
@@ -147,6 +158,9 @@ export async function runEtcd(faults: readonly string[], options: EtcdOptions): 
     }
     const { connections, records, violations } = checker.report();
     return { connections, records, violations, ...stage.count, events };
+  } catch (error) {
+    for (const daemon of lab.daemons) say(await lastWords(daemon).catch(String));
+    throw error;
   } finally {
     await lab.close();
   }

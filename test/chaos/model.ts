@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { desired } from '../../src/controlplane/desired.js';
 import { take } from '../../src/controlplane/etcd/documents.js';
 import { keysBelow } from '../../src/controlplane/etcd/keys.js';
-import { addressText, readKernel } from '../../src/controlplane/kernel-state.js';
+import { addressText, type KernelRing, readKernel } from '../../src/controlplane/kernel-state.js';
 import type { NextHop } from '../../src/controlplane/next-hops.js';
 import { adoptNumbering, assignNumbers } from '../../src/controlplane/numbering.js';
 import { plan } from '../../src/controlplane/plan.js';
@@ -146,6 +146,18 @@ const ownersIn = (pool: Pool): readonly string[] =>
     .map(({ address, port = 0 }) => `${address} ${port}`)
     .sort();
 
+/** Two rings of a pool, told apart in a line. */
+function ringStep(pool: number, have: KernelRing | undefined, want: KernelRing): string {
+  const differ = [...want.rows.keys()].filter(
+    (at) => at % ROW_WORDS === 0 && rowAt(have?.rows, at) !== rowAt(want.rows, at),
+  );
+  const [first = 0] = differ;
+  const row = `${differ.length} rows, as ${first / ROW_WORDS}: [${rowAt(have?.rows, first)}] to be [${rowAt(want.rows, first)}]`;
+  return `set-ring ${pool}: generation ${have?.generation} to be ${want.generation}; ${row}`;
+}
+
+const rowAt = (rows: Uint16Array | undefined, at: number): string => `${rows?.subarray(at, at + ROW_WORDS)}`;
+
 async function kernelIsAs(lab: Lab, at: number, snapshot: Snapshot): Promise<readonly string[]> {
   const daemon = lab.daemons[at] ?? assert.fail();
   const ways = await waysFrom(lab, daemon);
@@ -154,9 +166,10 @@ async function kernelIsAs(lab: Lab, at: number, snapshot: Snapshot): Promise<rea
     const numbering = adoptNumbering(have, snapshot);
     assignNumbers(numbering, snapshot, limitsOf(maps));
     const want = await desired(snapshot, numbering, ways, new Map());
-    const steps = plan(have, want, () => 0).map((step) =>
-      step.do === 'set-backend' ? { ...step, instead: have.backends.get(step.number) } : step.do,
-    );
+    const steps = plan(have, want, () => 0).map((step) => {
+      if (step.do === 'set-backend') return { ...step, instead: have.backends.get(step.number) };
+      return step.do === 'set-ring' ? ringStep(step.pool, have.rings.get(step.pool), step.ring) : step.do;
+    });
     assert.deepEqual(steps.slice(0, 3), [], `${daemon.balancer.name}: a daemon that starts now finds nothing to do`);
     return [...snapshot.pools].map(([name, { value }]) => {
       const ring = have.rings.get(numbering.pools.get(name)?.number ?? -1) ?? assert.fail(`no ring of ${name}`);
