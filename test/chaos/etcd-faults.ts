@@ -12,6 +12,8 @@ import { until } from '../support/lab.js';
 
 /** How long a daemon may take to notice that etcd is away, and that it is back: gRPC waits longer after each attempt that fails. */
 const NOTICE_MS = 40_000;
+/** Of all pools. */
+export const HOLD_SECONDS = 86_400;
 /** Every fdatasync of a slow disk, ms. */
 const SLOW_MS = 400;
 
@@ -72,7 +74,8 @@ async function servesWithoutEtcd({ lab, count }: EtcdStage, daemons = lab.daemon
   for (const daemon of daemons) {
     const before = await daemon.api('GET', '/api/v1/configuration');
     const began = performance.now();
-    const { status, retryAfter, text } = await ask(daemon, 'PATCH', '/api/v1/pools/chaos4', { holdSeconds: 900 });
+    const holdSeconds = HOLD_SECONDS - 1 - count.refused; // a change, and of no row
+    const { status, retryAfter, text } = await ask(daemon, 'PATCH', '/api/v1/pools/chaos4', { holdSeconds });
     assert.equal(status, 503, text);
     assert.match(retryAfter ?? '', /^[1-9]\d*$/, 'Retry-After');
     assert.match(text, /nothing was changed|nothing is written|whether it was written is not known/);

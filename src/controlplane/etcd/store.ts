@@ -210,7 +210,8 @@ async function openUnlocked(options: EtcdStoreOptions): Promise<Store> {
         updates.set(key, { value: null, revision: listing.revision });
     }
     const next = await taken(from, updates, newest);
-    const snapshot = wentBack ? carrier.carry(state.snapshot, next.snapshot) : next.snapshot;
+    const isRestored = wentBack && hashKey === state.snapshot.hashKey;
+    const snapshot = isRestored ? carrier.carry(state.snapshot, next.snapshot) : next.snapshot;
     set({ ...next, snapshot, guard, deleted: new Map() });
     hold(null);
     void carrier.write();
