@@ -4,6 +4,7 @@ import { byStart, takeFirstFit } from '../dataplane/first-fit.js';
 import { FairleadError } from '../model/errors.js';
 import type { Pool, Snapshot } from '../model/objects.js';
 import { addressText, type KernelState, serviceKeyId } from './kernel-state.js';
+import { slices } from './slices.js';
 
 /** A member of a pool in the kernel: `number` indexes `backends`, `slot` (from 1) is its place in the counters of each service. */
 export interface MemberNumbers {
@@ -171,7 +172,8 @@ export function releaseNumbers(numbering: Numbering, snapshot: Snapshot): void {
  * and by the services that use it; a member by its pool and address. What the snapshot no longer has is there too, under
  * names that no object can have: its numbers are taken until the kernel has let go of it (releaseNumbers).
  */
-export function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Numbering {
+export async function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Promise<Numbering> {
+  const pause = slices();
   const pools = new Map<number, PoolNumbers & { readonly members: Map<string, MemberNumbers> }>();
   const poolOf = (number: number) => {
     const known = pools.get(number) ?? { number, members: new Map<string, MemberNumbers>() };
@@ -183,6 +185,8 @@ export function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Numberi
     const address = addressText(entry);
     poolOf(entry.pool).members.set(address, { number, slot: entry.slot });
     byAddress.set(address, [...(byAddress.get(address) ?? []), entry.pool]);
+    const turn = pause();
+    if (turn) await turn;
   }
   for (const number of kernel.rings.keys()) poolOf(number);
   const numbering = emptyNumbering();
@@ -190,8 +194,10 @@ export function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Numberi
     const { number, pool, countersStart } = value;
     if (number === 0) continue; // a VIP's marker
     numbering.services.set(id, { number, pool, countersStart, counters: countersFor(poolOf(pool).members) });
+    await pause();
   }
-  for (const [name, number] of matchPools(numbering, byAddress, snapshot)) numbering.pools.set(name, poolOf(number));
+  for (const [name, number] of await matchPools(numbering, byAddress, snapshot))
+    numbering.pools.set(name, poolOf(number));
   const named = new Set([...numbering.pools.values()].map((pool) => pool.number));
   for (const pool of pools.values()) if (!named.has(pool.number)) numbering.pools.set(`#${pool.number}`, pool);
   numbering.cursor = {
@@ -203,16 +209,18 @@ export function adoptNumbering(kernel: KernelState, snapshot: Snapshot): Numberi
 }
 
 /** Which pool each number belongs to: most addresses in common first; then the word of a service counts. */
-function matchPools(
+async function matchPools(
   { services }: Numbering,
   byAddress: ReadonlyMap<string, readonly number[]>,
   snapshot: Snapshot,
-): Map<string, number> {
+): Promise<Map<string, number>> {
+  const pause = slices();
   const candidates: { readonly name: string; readonly number: number; readonly votes: number }[] = [];
   const said = new Map<string, number[]>();
   for (const { value: service } of snapshot.services.values()) {
     const number = services.get(serviceKeyId(service))?.pool;
     if (number !== undefined) said.set(service.pool, [...(said.get(service.pool) ?? []), number]);
+    await pause();
   }
   for (const [name, { value: pool }] of snapshot.pools) {
     const votes = new Map<number, number>();
@@ -220,6 +228,7 @@ function matchPools(
       for (const number of byAddress.get(address) ?? []) votes.set(number, (votes.get(number) ?? 0) + 1);
     for (const number of new Set(said.get(name))) votes.set(number, (votes.get(number) ?? 0) + 0.5);
     for (const [number, count] of votes) candidates.push({ name, number, votes: count });
+    await pause();
   }
   candidates.sort((a, b) => b.votes - a.votes);
   const found = new Map<string, number>();

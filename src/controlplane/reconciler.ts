@@ -192,7 +192,7 @@ export function startReconciler(
     const pause = slices();
     const hops = await resolver.resolve(await addressesOf(snapshot));
     if (numbering === null) {
-      numbering = adoptNumbering(await readKernel(maps), snapshot);
+      numbering = await adoptNumbering(await readKernel(maps), snapshot);
       state = { ...state, numbering };
     }
     await pause();
@@ -233,7 +233,7 @@ export function startReconciler(
     const rings = new Map([...pools].flatMap(([name, { ring }]) => (ring ? [[name, ring] as const] : [])));
     state = { ...state, snapshot, numbering: given, hops, rings };
     const changed = steps.length > 0 || healed || prepared || cleaned;
-    if (!holdsSteps(maps, want, steps)) {
+    if (!(await holdsSteps(maps, want, steps))) {
       throw new FairleadError(
         'native',
         `apply revision ${snapshot.revision}: the kernel does not hold what was written`,

@@ -29,10 +29,13 @@ function holdsServices(maps: Maps, want: ReadonlyMap<string, KernelService>): bo
   return count === want.size;
 }
 
-/** Whether what these steps touched is as in `want` now. */
-export function holdsSteps(maps: Maps, want: KernelState, steps: readonly Step[]): boolean {
+/** Whether what these steps touched is as in `want` now; looked at while the event loop turns and nobody is writing. */
+export async function holdsSteps(maps: Maps, want: KernelState, steps: readonly Step[]): Promise<boolean> {
+  const pause = slices();
   let services = false;
   for (const step of steps) {
+    const turn = pause();
+    if (turn) await turn;
     if (step.do === 'set-ring' || step.do === 'delete-ring') {
       if (!holdsRing(maps, step.pool, want.rings.get(step.pool))) return false;
     } else if (step.do === 'set-backend' || step.do === 'clear-backend') {

@@ -16,13 +16,15 @@ const u32Key = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(inde
 /** Adds up the CPUs' u64 values of each index of a per-CPU array, `words` u64 per CPU. */
 export async function sumPerCpu(map: NativeMap, words: number, cpus: number): Promise<Float64Array> {
   const { count, values } = await map.readAll();
-  const view = new BigUint64Array(values.buffer, values.byteOffset, values.byteLength / 8);
+  const halves = new Uint32Array(values.buffer, values.byteOffset, values.byteLength / 4); // little-endian: the lower first
   const sums = new Float64Array(count * words);
   for (let index = 0, at = 0; index < count; index++) {
     for (let cpu = 0; cpu < cpus; cpu++) {
-      for (let word = 0; word < words; word++) {
-        const value = view[at++] ?? 0n;
-        if (value !== 0n) sums[index * words + word] = (sums[index * words + word] ?? 0) + Number(value);
+      for (let word = 0; word < words; word++, at += 2) {
+        const low = halves[at] as number;
+        const high = halves[at + 1] as number;
+        if (low !== 0 || high !== 0)
+          sums[index * words + word] = (sums[index * words + word] as number) + high * 2 ** 32 + low;
       }
     }
   }

@@ -163,7 +163,7 @@ async function kernelIsAs(lab: Lab, at: number, snapshot: Snapshot): Promise<rea
   const ways = await waysFrom(lab, daemon);
   return withMaps(lab, at, async (maps) => {
     const have = await readKernel(maps);
-    const numbering = adoptNumbering(have, snapshot);
+    const numbering = await adoptNumbering(have, snapshot);
     assignNumbers(numbering, snapshot, limitsOf(maps));
     const want = await desired(snapshot, numbering, ways, new Map());
     const steps = plan(have, want, () => 0).map((step) => {

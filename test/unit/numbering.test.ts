@@ -154,7 +154,7 @@ test('numbering: after a restart what the store no longer has keeps its numbers 
   const kernel = await kernelOf(left, settle(numbers, left));
   const fresh = serviceOf('new', 'new', 82);
   const snapshot = snapshotOf([web, poolOf('new', backendsOf(1, 3))], [www, fresh]);
-  const numbering = adoptNumbering(kernel, snapshot);
+  const numbering = await adoptNumbering(kernel, snapshot);
   assignNumbers(numbering, snapshot, { ...LIMITS, pools: 4, backends: 4, services: 4 });
   assert.deepEqual([numbering.pools.get('web')?.number, numbering.pools.get('new')?.number], [3, 2]);
   assert.deepEqual(membersOf(numbering, 'new'), [{ number: 2, slot: 1 }]);
@@ -167,7 +167,7 @@ test('numbering: after a restart two pools never become one', async () => {
   const old = snapshotOf([poolOf('a', backendsOf(2))], []);
   const kernel = await kernelOf(old, settle(emptyNumbering(), old));
   const snapshot = snapshotOf([poolOf('a', backendsOf(2)), poolOf('b', backendsOf(3))], []);
-  const numbering = settle(adoptNumbering(kernel, snapshot), snapshot);
+  const numbering = settle(await adoptNumbering(kernel, snapshot), snapshot);
   assert.deepEqual([numbering.pools.get('a')?.number, numbering.pools.get('b')?.number], [1, 2]);
 });
 
@@ -175,7 +175,7 @@ test('numbering: after a restart a pool is known by its members, also when its s
   const pools = [poolOf('a', backendsOf(2)), poolOf('b', backendsOf(2, 1))];
   const old = snapshotOf(pools, [serviceOf('www', 'a')]);
   const before = settle(emptyNumbering(), old);
-  const numbering = adoptNumbering(await kernelOf(old, before), snapshotOf(pools, [serviceOf('www', 'b')]));
+  const numbering = await adoptNumbering(await kernelOf(old, before), snapshotOf(pools, [serviceOf('www', 'b')]));
   assert.deepEqual(numbering.pools, before.pools);
   assert.deepEqual(rangeOf(numbering, serviceOf('www', 'a')), { start: 0, size: 8 });
 });
@@ -183,7 +183,10 @@ test('numbering: after a restart a pool is known by its members, also when its s
 test('numbering: after a restart a pool without a known member is known by its service', async () => {
   const old = snapshotOf([poolOf('web', backendsOf(2))], [serviceOf('www', 'web')]);
   const kernel = await kernelOf(old, settle(emptyNumbering(), old));
-  const numbering = adoptNumbering(kernel, snapshotOf([poolOf('web', backendsOf(1, 1))], [serviceOf('www', 'web')]));
+  const numbering = await adoptNumbering(
+    kernel,
+    snapshotOf([poolOf('web', backendsOf(1, 1))], [serviceOf('www', 'web')]),
+  );
   assert.equal(numbering.pools.get('web')?.number, 1);
 });
 
@@ -242,7 +245,7 @@ test('numbering: over a random history numbers are unique and stable, and a rest
     }
 
     if (round % 2) continue;
-    const adopted = adoptNumbering(await kernelOf(snapshot, numbering), snapshot);
+    const adopted = await adoptNumbering(await kernelOf(snapshot, numbering), snapshot);
     const sorted = (found: Numbering) => ({
       pools: [...found.pools].map(([name, pool]) => [name, pool.number, [...pool.members].sort()]).sort(),
       // The range's size is a matter of the slots now in use.
