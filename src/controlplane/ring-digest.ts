@@ -2,7 +2,7 @@
 // What rings the kernel holds, in a form that two nodes can compare.
 import { createHash } from 'node:crypto';
 import type { Maps } from '../dataplane/maps.js';
-import { readBackend, readRingRef, viewRingRows } from '../dataplane/tables.js';
+import { readBackend, readRingRef, viewBackend, viewRingRows } from '../dataplane/tables.js';
 import { addressText } from './kernel-state.js';
 import type { Reconciler } from './reconciler.js';
 import { slices } from './slices.js';
@@ -42,9 +42,15 @@ const sameRows = (a: Uint16Array, b: Uint16Array): boolean =>
 export function openRingReader(maps: Maps, reconciler: Pick<Reconciler, 'state' | 'busy'>): RingReader {
   let known = new Map<string, Known>();
 
+  const texts = new Map<number, { readonly entry: Buffer; readonly text: string }>();
   const ownerOf = (number: number): string => {
+    const bytes = viewBackend(maps, number);
+    const before = texts.get(number);
+    if (before?.entry.equals(bytes)) return before.text;
     const entry = readBackend(maps, number);
-    return `${addressText(entry)} ${entry.port}`;
+    const text = `${addressText(entry)} ${entry.port}`;
+    texts.set(number, { entry: Buffer.from(bytes), text });
+    return text;
   };
 
   /** `members`: owners by number that are known already; `rows`: those of `old` when nothing changed in them. */

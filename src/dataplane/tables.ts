@@ -66,6 +66,10 @@ export function readBackend(maps: Maps, number: number): Backend {
   return Backend.decode(maps.backends, number * Backend.size);
 }
 
+/** Its bytes: the kernel's own memory. */
+export const viewBackend = (maps: Maps, number: number): Uint8Array =>
+  maps.backends.subarray(number * Backend.size, (number + 1) * Backend.size);
+
 const SLOT = Backend.field.slot.offset / 2;
 
 /** The numbers in use or once used: those whose slot is set. */
