@@ -2,8 +2,8 @@
 // Brings the agent's programs up on the backend's interfaces, or takes over those that are running.
 import { existsSync } from 'node:fs';
 import { adoptLink, attach, isNative, openSwaps, restore, slowWarning } from '../dataplane/attach.js';
-import type { InterfaceConfig, XdpMode } from '../dataplane/dataplane.js';
 import { pinProgram } from '../dataplane/held.js';
+import type { InterfaceConfig, XdpMode } from '../dataplane/interfaces.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from '../dataplane/native.js';
 import { type PinnedLink, pinOver } from '../dataplane/pins.js';
 import { dropFilters, dropLink, type Filter, isNoTcx, openFilter } from '../dataplane/tc.js';

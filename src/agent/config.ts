@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isIPv4, isIPv6 } from 'node:net';
 import { readConfig } from '../controlplane/config-file.js';
 import { absolute, interfaceList, path, type Rule, scalar, show } from '../controlplane/config-rules.js';
-import type { InterfaceConfig } from '../dataplane/dataplane.js';
+import type { InterfaceConfig } from '../dataplane/interfaces.js';
 import { parseAddress, whyNotUnicast } from '../model/address.js';
 import { messageOf } from '../model/errors.js';
 import { canonicalPrefixes } from '../model/prefix.js';

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { XdpMode } from '../dataplane/dataplane.js';
+import type { XdpMode } from '../dataplane/interfaces.js';
 import { type NativeMap, type NativeObject, native } from '../dataplane/native.js';
 import { objectPath } from '../dataplane/program.js';
 import { writePrefix } from '../model/prefix.js';

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the value of a key may be: the rules that configurations are made of.
 import { isIPv4 } from 'node:net';
-import type { InterfaceConfig } from '../dataplane/dataplane.js';
-import type { TcChoice } from '../dataplane/tc.js';
+import type { InterfaceConfig, TcChoice } from '../dataplane/interfaces.js';
 import type { Path } from '../model/yaml.js';
 
 /** Called with what is wrong, and where below the key: the value at that path or the last key of the path. */

@@ -2,8 +2,8 @@
 // Programs onto interfaces, and new ones in the places of old ones.
 import { rmSync } from 'node:fs';
 import { FairleadError, messageOf } from '../model/errors.js';
-import type { InterfaceConfig, XdpMode } from './dataplane.js';
 import { dropNext, forget, type Holder, keepNext, noteWork, pinNext, pinProgram, programOn } from './held.js';
+import type { InterfaceConfig, XdpMode } from './interfaces.js';
 import { type NativeFailure, type NativeLink, type NativeObject, type NativeProgram, native } from './native.js';
 import type { PinnedLink } from './pins.js';
 

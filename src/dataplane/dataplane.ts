@@ -4,27 +4,19 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { MapShape, Reason, ServiceFlag } from './abi.gen.js';
+import { adoptMaps } from './adopt.js';
 import { adoptLink, attach, openSwaps, restore, slowWarning } from './attach.js';
 import { isSame, noteWork, pinProgram } from './held.js';
+import type { InterfaceConfig, XdpMode } from './interfaces.js';
 import { type MapName, type Maps, mapsOf, openMaps } from './maps.js';
 import { hasNat, type NatConfig, type NatTables, natRoots, openNat } from './nat.js';
 import { type NativeLink, type NativeMap, type NativeObject, type NativeProgram, native } from './native.js';
 import { findOlder } from './older.js';
-import { adoptMaps, linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
+import { linkPin, mapPin, type PinnedLink, pinnedLinks, pinOver, pinRoot, prepareBpffs } from './pins.js';
 import { openProbes, type Probes } from './probes.js';
 import { allowSplit, loadXdpLb, type ProgramConfig } from './program.js';
 import { selfTest } from './self-test.js';
-import { dropFilters, type TcChoice } from './tc.js';
-
-export type XdpMode = 'native' | 'generic';
-
-/** An interface that takes the clients' packets. `auto`: native where the driver can do it, else generic with a warning. */
-export interface InterfaceConfig {
-  readonly name: string;
-  readonly xdp: XdpMode | 'auto';
-  /** How programs beside XDP are attached. Default: auto. */
-  readonly tc?: TcChoice;
-}
+import { dropFilters } from './tc.js';
 
 export interface DataplaneConfig extends ProgramConfig {
   readonly interfaces: readonly InterfaceConfig[];

@@ -2,6 +2,7 @@
 // The flow table as user space sees it: mapped memory, walked in slices, so that neither packets nor the event loop wait.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlowCold, FlowHot, FlowLimit } from './abi.gen.js';
+import type { FlowOrder } from './flow-record.js';
 import type { Maps } from './maps.js';
 import { native } from './native.js';
 
@@ -154,8 +155,6 @@ export function newestRecord(table: Table, { bucket, cpu, record, tag, alone }: 
   }
   return newest;
 }
-
-export type FlowOrder = 'bytes' | 'packets' | 'age';
 
 /** What orders one CPU's record of a flow. The cold record, another cache line, is read only when it has something to add. */
 function recordValue(table: Table, record: number, order: FlowOrder): number {

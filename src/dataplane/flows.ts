@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flows out of the flow table, and those of NAT beside: the first ones by an order, and how many there are.
+
 import { type FlowCold, type FlowHot, FlowLimit, FlowState } from './abi.gen.js';
+import type { FlowFilter, FlowOrder, FlowRecord } from './flow-record.js';
 import {
   backendOf,
-  type FlowOrder,
   flowValue,
   idleOf,
   idleUnits,
@@ -24,37 +25,8 @@ import {
 } from './flow-table.js';
 import type { Maps } from './maps.js';
 import type { NatTables } from './nat.js';
-import { countNat, type NatEnds, offerNat, readNat } from './nat-flows.js';
+import { countNat, offerNat, readNat } from './nat-flows.js';
 import { TopK } from './top-k.js';
-
-/** A flow, its records on all CPUs added up. Numbers name the service and backend as in the maps. */
-export interface FlowRecord {
-  readonly service: number;
-  readonly backend: number;
-  readonly protocol: number;
-  readonly family: number;
-  readonly client: Uint8Array; // 16 bytes, IPv4 in the first 4
-  readonly clientPort: number;
-  readonly vipPort: number;
-  readonly packets: number;
-  readonly bytes: number;
-  readonly state: number; // FlowState
-  readonly firstNs: number; // CLOCK_MONOTONIC
-  readonly idleNs: number; // in steps of about half a second
-  readonly handshakeNs: number | null;
-  /** Only when it is translated. Then `packets` and `bytes` are those of the requests, as always. */
-  readonly nat?: NatEnds;
-}
-
-export interface FlowFilter {
-  readonly service?: number;
-  /** Any of these; a backend has one number in each pool it belongs to. */
-  readonly backends?: ReadonlySet<number>;
-  /** 16 bytes, IPv4 in the first 4. */
-  readonly client?: Uint8Array;
-}
-
-export type { FlowOrder } from './flow-table.js';
 
 const NOT_MEASURED = 0xffff_ffff_ffff_ffffn;
 

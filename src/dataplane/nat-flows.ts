@@ -1,27 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // NAT's connections as flows: mapped memory, walked in slices like the flow table.
+
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlowState } from './abi.gen.js';
-import type { FlowOrder } from './flow-table.js';
-import type { FlowFilter, FlowRecord } from './flows.js';
+import type { FlowFilter, FlowOrder, FlowRecord } from './flow-record.js';
 import type { NatTables } from './nat.js';
 import { NatConnection, NatCounts, NatDetail, NatPool, NatState } from './nat-abi.gen.js';
 import { native } from './native.js';
-
-/** What a flow has when the balancer translates it. */
-export interface NatEnds {
-  /** What the client's address and port are to the backend; of the backend's family, as is `destination`. */
-  readonly source: Uint8Array; // 16 bytes, IPv4 in the first 4
-  readonly sourcePort: number;
-  readonly destination: Uint8Array;
-  readonly destinationPort: number;
-  readonly family: number; // of both
-  readonly replyPackets: number;
-  readonly replyBytes: number;
-  /** TCP: SYN to SYN-ACK, which is the way to the backend, and SYN-ACK to ACK, which is the way to the client. Null: not seen. */
-  readonly backendNs: number | null;
-  readonly clientNs: number | null;
-}
 
 const SLICE_MS = 3; // as in flow-table.ts
 const STEP = 256; // connections between looks at the clock

@@ -4,13 +4,13 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { openSwaps } from './attach.js';
-import type { InterfaceConfig } from './dataplane.js';
+import type { InterfaceConfig, TcMode } from './interfaces.js';
 import type { Maps } from './maps.js';
 import { Config, MapShape, NatAbi, NatLimit, NatPool, NatService, NatState } from './nat-abi.gen.js';
 import { type NativeMap, type NativeObject, native } from './native.js';
 import { pinOver, pinRoot } from './pins.js';
 import { objectPath, type ProgramConfig, setConstants } from './program.js';
-import { placeProgram, type TcMode } from './tc.js';
+import { placeProgram } from './tc.js';
 
 /** Seconds without a packet after which a connection ends, by its state. */
 export interface NatTimeouts {

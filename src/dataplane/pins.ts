@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What outlives the daemon: maps and links below <bpffs>/fairlead/v<ABI version>.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { Abi, MapShape } from './abi.gen.js';
-import type { DataplaneConfig, XdpMode } from './dataplane.js';
-import { type MapName, mapEntries } from './maps.js';
+import { Abi } from './abi.gen.js';
+import type { XdpMode } from './interfaces.js';
+import type { MapName } from './maps.js';
 import { type NativeLink, type NativeMap, type NativeProgram, native } from './native.js';
-import type { Older } from './older.js';
 
 /** The directory of this ABI version's pins. */
 export const pinRoot = (bpffs: string): string => join(bpffs, 'fairlead', `v${Abi.VERSION}`);
@@ -18,44 +17,6 @@ export function prepareBpffs(bpffs: string, root: string = pinRoot(bpffs)): void
   mkdirSync(bpffs, { recursive: true });
   native.mountBpffs(bpffs);
   for (const part of ['maps', 'links']) mkdirSync(join(root, part), { recursive: true });
-}
-
-/**
- * Pinned maps that still have the wanted shape, those of an older version included. One that has not is left out: it is made anew, and
- * the ring decides until it fills.
- */
-export function adoptMaps(
-  config: DataplaneConfig,
-  older: Older | null,
-  warnings: string[],
-): Partial<Record<MapName, NativeMap>> {
-  const entries = mapEntries(config, native.possibleCpus());
-  const adopted: Partial<Record<MapName, NativeMap>> = {};
-  for (const [name, shape] of Object.entries(MapShape) as [MapName, (typeof MapShape)[MapName]][]) {
-    const pin = [mapPin(config.bpffs, name), older?.mapPin(name)].find((path) => path && existsSync(path));
-    if (pin === undefined) continue;
-    const map = native.openMap(pin);
-    const same =
-      map.info.type === shape.type &&
-      map.info.keySize === shape.keySize &&
-      map.info.valueSize === shape.valueSize &&
-      map.info.maxEntries === entries[name] &&
-      map.info.flags === shape.flags;
-    if (same) {
-      adopted[name] = map;
-    } else {
-      map.close();
-      warnings.push(`map "${name}" had another size: made anew, its content is lost`);
-    }
-  }
-  // The halves of the flow table belong together.
-  if (!adopted.flows_hot !== !adopted.flows_cold) {
-    adopted.flows_hot?.close();
-    adopted.flows_cold?.close();
-    delete adopted.flows_hot;
-    delete adopted.flows_cold;
-  }
-  return adopted;
 }
 
 /** Pins a new map, program or link over an old pin without a moment in which there is none. */

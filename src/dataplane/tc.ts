@@ -5,13 +5,9 @@ import { join } from 'node:path';
 import { FairleadError } from '../model/errors.js';
 import { isNative, type Swaps } from './attach.js';
 import { forget, type Holder, isSame, noteWork, pinProgram, programOn } from './held.js';
+import type { TcChoice, TcMode } from './interfaces.js';
 import { type NativeObject, type NativeProgram, native } from './native.js';
 import { pinOver } from './pins.js';
-
-export type TcMode = 'tcx' | 'clsact';
-
-/** `auto`: tcx where the kernel has it, else clsact. */
-export type TcChoice = 'auto' | TcMode;
 
 type Direction = 'ingress' | 'egress';
 

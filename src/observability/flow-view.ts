@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the numbers of a flow record to the names people know.
+
 import { fieldText, serviceKeyId } from '../controlplane/kernel-state.js';
 import type { Applied } from '../controlplane/reconciler.js';
 import { Family, FlowState } from '../dataplane/abi.gen.js';
-import { type FlowFilter, type FlowPlace, type FlowRecord, flowsAfter } from '../dataplane/flows.js';
+import type { FlowFilter, FlowRecord, NatEnds } from '../dataplane/flow-record.js';
+import { type FlowPlace, flowsAfter } from '../dataplane/flows.js';
 import type { Maps } from '../dataplane/maps.js';
 import type { NatTables } from '../dataplane/nat.js';
-import type { NatEnds } from '../dataplane/nat-flows.js';
 import { parseAddress } from '../model/address.js';
 import type { FlowPage, FlowQuery, FlowView } from '../model/node-view.js';
 import type { Service } from '../model/objects.js';

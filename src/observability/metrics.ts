@@ -7,8 +7,8 @@ import type { EventLog } from '../model/events.js';
 import type { DropCount, NodeInfo, NodeStatus, ServiceStatus } from '../model/node-view.js';
 import type { Service, Snapshot } from '../model/objects.js';
 import { counter, type Exposition, type Family, gauge, one, openExposition, type Sample } from './exposition.js';
+import type { NodeFacts } from './facts.js';
 import { healthFamilies } from './health-view.js';
-import type { NodeFacts } from './node.js';
 
 async function serviceFamilies(facts: NodeFacts, snapshot: Snapshot, read: TrafficReader): Promise<Family[]> {
   const rows: { readonly value: Service; readonly status: ServiceStatus | null }[] = [];

@@ -7,7 +7,7 @@ import type { Health } from '../controlplane/health/health.js';
 import { servicesByPool } from '../controlplane/health/subjects.js';
 import { once, serviceKeyId } from '../controlplane/kernel-state.js';
 import { assignNumbers, copyNumbering } from '../controlplane/numbering.js';
-import type { Applied, Reconciler } from '../controlplane/reconciler.js';
+import type { Reconciler } from '../controlplane/reconciler.js';
 import { limitsOf } from '../controlplane/reconciler.js';
 import { logOf } from '../controlplane/ring-log.js';
 import { admitSettings } from '../controlplane/settings.js';
@@ -34,7 +34,6 @@ import type {
   DropCount,
   NodeInfo,
   NodeStatus,
-  NodeView,
   PoolStatus,
   ServiceStatus,
 } from '../model/node-view.js';
@@ -42,17 +41,11 @@ import type { Backend, Pool, Snapshot } from '../model/objects.js';
 import { censusOf } from './census.js';
 import { drainStatus } from './drains.js';
 import { effectOf } from './effect.js';
+import type { NodeFacts, TallyCount } from './facts.js';
 import { queryFlows } from './flow-view.js';
 import { backendHealth } from './health-view.js';
 import { natDrops, natStatus } from './nat-view.js';
 import { topologyOf } from './topology.js';
-
-/** What happened to packets beside their reason; `tally` is the name of one (Tally) in lower case. */
-export interface TallyCount {
-  readonly service: string;
-  readonly tally: string;
-  readonly packets: number;
-}
 
 export interface NodeIdentity {
   readonly name: string;
@@ -69,26 +62,6 @@ const sum = (parts: readonly Traffic[]): Traffic => ({
 });
 
 const macText = (mac: Uint8Array): string => [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
-
-/** Everything NodeView promises but the metrics' text, and the figures that text is made of. */
-export type NodeFacts = Omit<NodeView, 'metrics' | 'service' | 'pool'> & {
-  /** As in NodeView; `read` is where traffic is read, the kernel as it is now when left out. */
-  service(name: string, read?: TrafficReader): Promise<ServiceStatus | null>;
-  pool(name: string, read?: TrafficReader): Promise<PoolStatus | null>;
-  /** Traffic of one service to one backend of its pool. */
-  traffic(service: string, backend: Backend, read?: TrafficReader): Traffic;
-  /** All traffic at one moment, for `read` above. */
-  allTraffic(): Promise<TrafficReader>;
-  state(): Applied;
-  storeState(): StoreState;
-  /** Packets that asked the flow table, over all interfaces. */
-  lookups(): number;
-  /** Packets by the name of their reason, all interfaces. */
-  outcomes(): ReadonlyMap<string, number>;
-  tallies(): Promise<readonly TallyCount[]>;
-  /** Of health checks; null: nobody checks. */
-  checks(): ReturnType<Health['counts']> | null;
-};
 
 /** Skipped documents in a status. */
 const SHOWN = 100;

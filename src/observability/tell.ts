@@ -6,7 +6,7 @@ import { slices } from '../controlplane/slices.js';
 import type { Store } from '../controlplane/store.js';
 import type { EventLog } from '../model/events.js';
 import type { Snapshot } from '../model/objects.js';
-import type { NodeFacts } from './node.js';
+import type { NodeFacts } from './facts.js';
 import { storeEvents } from './store-events.js';
 
 /** How often drains are looked at while there are any. */

@@ -12,8 +12,8 @@ import { formatAddress } from '../model/address.js';
 import type { Service } from '../model/objects.js';
 import type { Carried, Counted, Topology, TopologyQuery } from '../model/topology.js';
 import { LIVE_IDLE_MS } from './census.js';
+import type { NodeFacts } from './facts.js';
 import { namesOf } from './flow-view.js';
-import type { NodeFacts } from './node.js';
 
 /** Over how long rates are taken when there was no look before, and between which ages an earlier look serves. */
 const INTERVAL_MS = 1000;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's readers while packets change it.
+
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { readFlowTableStats } from '../../src/dataplane/counters.js';
-import { countFlows, type FlowFilter, type FlowOrder, topFlows } from '../../src/dataplane/flows.js';
+import type { FlowFilter, FlowOrder } from '../../src/dataplane/flow-record.js';
+import { countFlows, topFlows } from '../../src/dataplane/flows.js';
 import { sipHash13 } from '../../src/ring/index.js';
 import { openManyFlows } from '../support/many-flows.js';
 import { openPacketPath, type PacketPath, TEST_CONFIG } from '../support/packet-path.js';

@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's readers against a slow reference over random tables.
+
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { FlowLimit, FlowState } from '../../src/dataplane/abi.gen.js';
-import {
-  countFlows,
-  type FlowFilter,
-  type FlowOrder,
-  type FlowPlace,
-  type FlowRecord,
-  flowsAfter,
-  topFlows,
-} from '../../src/dataplane/flows.js';
+import type { FlowFilter, FlowOrder, FlowRecord } from '../../src/dataplane/flow-record.js';
+import { countFlows, type FlowPlace, flowsAfter, topFlows } from '../../src/dataplane/flows.js';
 import type { Maps } from '../../src/dataplane/maps.js';
 import { native } from '../../src/dataplane/native.js';
 import { type FlowPath, openFlowPath } from '../support/flow-path.js';

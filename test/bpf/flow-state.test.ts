@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { FlowLimit, FlowState } from '../../src/dataplane/abi.gen.js';
 import { readTraffic } from '../../src/dataplane/counters.js';
-import { type FlowRecord, topFlows } from '../../src/dataplane/flows.js';
+import type { FlowRecord } from '../../src/dataplane/flow-record.js';
+import { topFlows } from '../../src/dataplane/flows.js';
 import { invalidateBackend } from '../../src/dataplane/tables.js';
 import { FLOW_VIP, type FlowPath, openFlowPath } from '../support/flow-path.js';
 import { packetsState, patchCold, patchHot, type RawFlow, rawFlows } from '../support/flow-records.js';

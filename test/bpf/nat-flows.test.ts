@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // NAT's connections as flows: real packets, then random tables against a slow reference, then a table that changes meanwhile.
+
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -7,7 +8,8 @@ import { Worker } from 'node:worker_threads';
 import { emptyNumbering } from '../../src/controlplane/numbering.js';
 import type { Applied } from '../../src/controlplane/reconciler.js';
 import { FlowState } from '../../src/dataplane/abi.gen.js';
-import { countFlows, type FlowFilter, type FlowOrder, type FlowRecord, topFlows } from '../../src/dataplane/flows.js';
+import type { FlowFilter, FlowOrder, FlowRecord } from '../../src/dataplane/flow-record.js';
+import { countFlows, topFlows } from '../../src/dataplane/flows.js';
 import type { NatTables } from '../../src/dataplane/nat.js';
 import { NatConnection, NatDetail, NatState } from '../../src/dataplane/nat-abi.gen.js';
 import { natEntries, readNat } from '../../src/dataplane/nat-flows.js';
