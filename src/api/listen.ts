@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { FastifyInstance } from 'fastify';
 import { parseAddress } from '../model/address.js';
 import { errnoOf, FairleadError, messageOf } from '../model/errors.js';
@@ -68,7 +69,13 @@ function tcpServer(app: FastifyInstance, access: Pick<OpenAccess, 'tls' | 'onTls
   // Who has no certificate may have a token: what was sent is judged with the request.
   const ask = { requestCert: access.clients.length > 0, rejectUnauthorized: false, handshakeTimeout: 10_000 };
   const server = createTlsServer({ ...tls.current(), ...ask }, (request, response) => app.routing(request, response));
-  access.onTls((material) => server.setSecureContext(material));
+  let ca = tls.current().ca;
+  access.onTls((material) => {
+    server.setSecureContext(material);
+    // Who came in by an authority that may not be trusted any more is to show a certificate again.
+    if (!isDeepStrictEqual(material.ca, ca)) server.closeAllConnections();
+    ca = material.ca;
+  });
   markTcp(server, true);
   return server;
 }

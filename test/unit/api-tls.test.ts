@@ -125,6 +125,29 @@ test('api tls: a new certificate is taken for new connections, those that are op
   assert.equal((await get(true)).serial, first, 'the open connection');
 });
 
+test('api tls: another authority for clients is for connections that are open, too: event streams end, and who came in before is nobody', async (t) => {
+  const it = await served(t, { clients: [{ cn: 'ops', scope: 'admin' }] });
+  const { cert, key } = it.authority.issue('ops');
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  const get = () => send(it, 'GET', '/api/v1/pools', { cert, key, agent });
+  assert.equal((await get()).status, 200);
+  const stream = request({
+    ...{ host: '127.0.0.1', servername: 'localhost', port: it.port, agent: false, ca: it.authority.ca.cert, cert, key },
+    ...{ path: '/api/v1/events', headers: { accept: 'text/event-stream' } },
+  });
+  stream.end();
+  const [events] = await once(stream, 'response');
+  events.on('error', () => undefined).resume(); // cut
+  const ended = new Promise((resolve) => events.once('close', resolve));
+  await it.access.reload();
+  assert.equal((await get()).status, 200, 'the same files close nothing');
+  copyFileSync(makeAuthority(it.directory, 'foreign').ca.certFile, it.authority.ca.certFile);
+  await it.access.reload();
+  await ended;
+  assert.equal((await get()).status, 401);
+});
+
 test('api tls: what cannot be used is refused at the start by the name of its key', async (t) => {
   const directory = temporary(t);
   const authority = makeAuthority(directory);
