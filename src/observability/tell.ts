@@ -99,6 +99,7 @@ export interface Reached {
  * Runs over every backend in each round: nothing is made for those of which there is nothing to tell.
  */
 export function tellHops(events: EventLog, { snapshot, hops }: Reached, before: Reached | null): void {
+  if (before?.snapshot === snapshot && before.hops === hops) return;
   const onLink = onLinkPools(snapshot);
   const wasOnLink = before ? onLinkPools(before.snapshot) : onLink;
   for (const [pool, { value }] of snapshot.pools) {
