@@ -58,7 +58,7 @@ export interface Place {
   close(): Promise<void>;
 }
 
-const quick: HealthTimes = { rankMs: 60, aloneMs: 700 };
+const quick: HealthTimes = { rankMs: 60, aloneMs: 700, disputedMs: 300 };
 
 /** `open` gives the node its store and presence; once for each start. */
 export async function openNode(

@@ -83,8 +83,14 @@ test('health: a node that alone cannot reach a backend changes nothing, and is s
   await new Promise((resolve) => setTimeout(resolve, 1000)); // longer than a node waits before it acts alone
   assert.equal(downIn(poolIn(store)), '');
   assert.equal(downIn((nodes[0] as HealthNode).pool()), '');
+  const warnings = () => nodes.map(({ health }) => health.warnings());
+  const sentence = 'nodes disagree on backend "b0" of pool "web": down for n1, up for n2, n3';
+  assert.deepEqual(warnings(), [[sentence], [sentence], [sentence]]);
   nodes[1]?.bad.add('10.0.0.1');
   await until('two of three', () => downIn(poolIn(store)) === 'b0');
+  assert.match(warnings()[0]?.join() ?? '', /down for n1, n2, up for n3$/);
+  nodes[2]?.bad.add('10.0.0.1');
+  await until('all agree', () => warnings().flat().length === 0);
 });
 
 test('health: whoever is to write it may be gone: another does', async (t) => {

@@ -34,6 +34,8 @@ export interface HealthTimes {
   readonly rankMs: number;
   /** After so long without anyone having written it, a node acts on it alone, ms. */
   readonly aloneMs: number;
+  /** Nodes that disagree on a backend for longer are told of, ms: a while is what they need to find out. */
+  readonly disputedMs: number;
 }
 
 /** What one node knows of a backend's health. */
@@ -48,13 +50,13 @@ export interface Health {
   /** The store with the health that is in force here: what the reconciler goes by. */
   readonly view: StoreView;
   backend(pool: string, backend: string): BackendView;
-  /** Sentences: pools that fail open, checks that come late. */
+  /** Sentences: pools that fail open, nodes that disagree, checks that come late. */
   warnings(): string[];
   counts(): ReturnType<Checker['counts']> & { readonly transitions: { readonly up: number; readonly down: number } };
   close(): void;
 }
 
-const TIMES: HealthTimes = { rankMs: 500, aloneMs: 2500 };
+const TIMES: HealthTimes = { rankMs: 500, aloneMs: 2500, disputedMs: 60_000 };
 /** How often what waits is looked at, and between two tries to write, ms. */
 const PERIOD_MS = 100;
 const RETRY_MS = 1000;
@@ -73,7 +75,7 @@ export function openHealth(options: HealthOptions): Health {
   const waiting = new Map<string, number>(); // pool: since when its health is to be another, performance.now()
   const steps = new Map<string, { readonly step: number; readonly at: number }>(); // pool/backend on its way back
   const reports = openReports(node, presence, (pools) => mark(pools));
-  const news = openHealthNews(events, view, reports);
+  const news = openHealthNews(events, view, reports, times.disputedMs);
   const checker = openChecker(run, (each) => {
     const { pool, backend } = each.subject;
     reports.say(pool, backend, each);

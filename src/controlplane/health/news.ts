@@ -9,15 +9,29 @@ import type { StoreView } from './view.js';
 
 export interface HealthNews {
   flapping(checked: Checked): void;
-  /** A sentence for each pool that fails open. */
+  /** A sentence for each pool that fails open, and one when nodes go on to disagree. */
   warnings(): string[];
   /** Of backends, since the start, as they were in force here. */
   transitions(): { readonly up: number; readonly down: number };
   close(): void;
 }
 
+/** The first of the backends that nodes disagree on, and how many there are. */
+function disagreement(reports: Reports, forMs: number): string[] {
+  const [first, ...more] = reports.disputed(forMs);
+  if (first === undefined) return [];
+  const [pool = '', backend = ''] = first.split('/');
+  const all = [...reports.of(pool, backend)].sort();
+  const of = (wanted: string): string =>
+    all.flatMap(([node, { state }]) => (state === wanted ? [node] : [])).join(', ');
+  const rest = more.length > 0 ? `; and ${more.length} more backends` : '';
+  return [
+    `nodes disagree on backend "${backend}" of pool "${pool}": down for ${of('down')}, up for ${of('up')}${rest}`,
+  ];
+}
+
 /** Watches what is in force; what is there at the beginning is no news. */
-export function openHealthNews(events: EventLog, view: StoreView, reports: Reports): HealthNews {
+export function openHealthNews(events: EventLog, view: StoreView, reports: Reports, disputedMs: number): HealthNews {
   const known = new Map<string, PoolHealth>();
   const counts = { up: 0, down: 0 };
 
@@ -76,7 +90,10 @@ export function openHealthNews(events: EventLog, view: StoreView, reports: Repor
         data: { downs },
       });
     },
-    warnings: () => [...known].flatMap(([pool, health]) => (health.failOpen ? [sentence(pool, health)] : [])),
+    warnings() {
+      const open = [...known].flatMap(([pool, health]) => (health.failOpen ? [sentence(pool, health)] : []));
+      return [...open, ...disagreement(reports, disputedMs)];
+    },
     transitions: () => counts,
     close: unwatch,
   };

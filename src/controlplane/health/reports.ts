@@ -19,6 +19,8 @@ export interface Reports {
   nodes(pool: string): readonly string[];
   of(pool: string, backend: string): ReadonlyMap<string, Report>;
   votes(pool: string, backend: string): Votes | undefined;
+  /** Backends that some nodes have found up and some down for longer than this, ms: "POOL/BACKEND". */
+  disputed(forMs: number): readonly string[];
   /** This node's alone. */
   ownVotes(pool: string, backend: string): Votes | undefined;
   close(): void;
@@ -36,6 +38,7 @@ const isReport = (document: unknown): document is Report =>
 /** `told` is called with the pools that another node has said something new of. What this node says counts here at once, whoever hears it. */
 export function openReports(node: string, presence: Presence, told: (pools: ReadonlySet<string>) => void): Reports {
   const byPool = new Map<string, Map<string, Map<string, Report>>>(); // pool, backend, node
+  const disputes = new Map<string, number>(); // POOL/BACKEND: since when, performance.now()
   let known: ReadonlyMap<string, unknown> = new Map();
 
   function put(key: string, document: unknown): string | null {
@@ -49,6 +52,9 @@ export function openReports(node: string, presence: Presence, told: (pools: Read
     const nodes = backends.get(backend) ?? new Map<string, Report>();
     if (report === null) nodes.delete(who);
     else nodes.set(who, report);
+    const key = `${pool}/${backend}`;
+    if (new Set([...nodes.values()].map(({ state }) => state)).size < 2) disputes.delete(key);
+    else if (!disputes.has(key)) disputes.set(key, performance.now());
     if (nodes.size === 0) backends.delete(backend);
     else backends.set(backend, nodes);
     if (backends.size === 0) byPool.delete(pool);
@@ -83,6 +89,7 @@ export function openReports(node: string, presence: Presence, told: (pools: Read
     },
     nodes: (pool) => [...new Set([...(byPool.get(pool)?.values() ?? [])].flatMap((nodes) => [...nodes.keys()]))].sort(),
     of,
+    disputed: (forMs) => [...disputes].flatMap(([key, since]) => (performance.now() - since > forMs ? [key] : [])),
     votes: (pool, backend) => count([...of(pool, backend).values()]),
     ownVotes(pool, backend) {
       const own = of(pool, backend).get(node);
