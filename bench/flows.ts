@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long a million flow records, and a million connections of NAT, take to become a sorted top 100, and how long the event loop is held meanwhile.
-
 import { FlowCold, FlowHot, FlowLimit } from '../src/dataplane/abi.gen.js';
 import type { FlowOrder } from '../src/dataplane/flow-record.js';
 import { topFlows } from '../src/dataplane/flows.js';

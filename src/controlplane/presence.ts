@@ -3,6 +3,13 @@ import { isDeepStrictEqual } from 'node:util';
 
 // Documents that last as long as the node that wrote them: who is there, and what each finds healthy.
 
+/** Who wants a key that one node alone may have. */
+export interface Claimant {
+  taken(holder: unknown): void;
+  /** Whether the holder is one that cannot be there any more: what this node was before it was killed. */
+  hasEnded(holder: unknown): boolean;
+}
+
 /**
  * The same contract for etcd and memory (test/unit/presence-contract.ts). Keys are paths of two parts or more, as `nodes/edge-1`; a document is any JSON object.
  *
@@ -14,12 +21,6 @@ import { isDeepStrictEqual } from 'node:util';
  * - `leftMs` is how long the others are sure to see what this node wrote, on this node's own clock: at 0 it may be gone, and another may have taken its place.
  * - `close` takes away what this node wrote, if that can be done.
  */
-export interface Claimant {
-  taken(holder: unknown): void;
-  /** Whether the holder is one that cannot be there any more: what this node was before it was killed. */
-  hasEnded(holder: unknown): boolean;
-}
-
 export interface Presence {
   set(key: string, document: object | null): void;
   claim(key: string, document: object, claimant: Claimant): void;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flows out of the flow table, and those of NAT beside: the first ones by an order, and how many there are.
-
 import { type FlowCold, type FlowHot, FlowLimit, FlowState } from './abi.gen.js';
 import type { FlowFilter, FlowOrder, FlowRecord } from './flow-record.js';
 import {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // NAT's connections as flows: mapped memory, walked in slices like the flow table.
-
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FlowState } from './abi.gen.js';
 import type { FlowFilter, FlowOrder, FlowRecord } from './flow-record.js';

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the numbers of a flow record to the names people know.
-
 import { fieldText, serviceKeyId } from '../controlplane/kernel-state.js';
 import type { Applied } from '../controlplane/reconciler.js';
 import { Family, FlowState } from '../dataplane/abi.gen.js';

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's readers while packets change it.
-
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';

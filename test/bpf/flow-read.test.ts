@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The flow table's readers against a slow reference over random tables.
-
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { FlowLimit, FlowState } from '../../src/dataplane/abi.gen.js';

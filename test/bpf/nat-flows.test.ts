@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // NAT's connections as flows: real packets, then random tables against a slow reference, then a table that changes meanwhile.
-
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';

@@ -133,16 +133,8 @@ export async function runEtcd(faults: readonly string[], options: EtcdOptions): 
       const tookMs = Date.now() - from;
       await allTheSame(lab);
       stage.count.checks += 2;
-      (await import('node:fs')).appendFileSync(
-        '/tmp/steps.log',
-        `${new Date().toISOString()} end fault ${each} began ${new Date(from).toISOString()}\n`,
-      );
       if (fault.quiet) assert.deepEqual(await writtenBytes(lab), before, `${each}: no byte in a kernel was touched`);
       const { violations } = checker.report();
-      (await import('node:fs')).appendFileSync(
-        '/tmp/steps.log',
-        `${new Date().toISOString()} fault ${each} began ${new Date(from).toISOString()}\n`,
-      );
       say(`${each}: ${(tookMs / 1000).toFixed(1)} s; ${violations.length} violations so far`);
     }
     await routes();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks after the backends of all pools, and agrees with the other nodes on who is down (docs/health.md).
-
 import { messageOf } from '../../model/errors.js';
 import type { EventLog } from '../../model/events.js';
 import { type PoolHealth, type Service, SLOW_STEPS, type Snapshot, type StoredPool } from '../../model/objects.js';
