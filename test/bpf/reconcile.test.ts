@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { serviceKey, vipMarker } from '../../src/controlplane/kernel-state.js';
+import { BackendFlag } from '../../src/dataplane/abi.gen.js';
 import { deleteService } from '../../src/dataplane/services.js';
-import { readRingRef, writeRingRef } from '../../src/dataplane/tables.js';
+import { readBackend, readRingRef, readRingRows, writeRingRef } from '../../src/dataplane/tables.js';
 import type { Backend, Service } from '../../src/model/objects.js';
 import { assertSameContents, contents, openReconciled, type Reconciled, until } from '../support/reconciled.js';
 import { backendOf, backendsOf, poolOf, serviceOf } from '../support/snapshots.js';
@@ -227,4 +228,26 @@ test('reconcile: a service whose pool is missing is left out, in every round', a
   const { changes } = node.reconciler.state();
   await node.put(poolOf('other', []));
   assert.equal(node.reconciler.state().changes, changes);
+});
+
+test('reconcile: what time alone changes comes though nothing else does: the end of a drain, rows that forget', async (t) => {
+  const node = await openReconciled(t);
+  const [one, two] = backendsOf(2) as [Backend, Backend];
+  const numberOf = (): number =>
+    node.reconciler.state().numbering.pools.get('web')?.members.get(one.address)?.number ?? assert.fail('no number');
+  const takes = (): boolean => (readBackend(node.maps, numberOf()).flags & BackendFlag.VALID) !== 0;
+  const pool = poolOf('web', [one, two]);
+  await node.put({ ...pool, holdSeconds: 1 }, www);
+  const since = new Date().toISOString();
+  const deadline = new Date(Date.now() + 400).toISOString();
+  await node.put({ ...pool, holdSeconds: 1, backends: [{ ...one, state: 'drain', drain: { since, deadline } }, two] });
+  const remembered = (): boolean => {
+    const { number = 0 } = node.reconciler.state().numbering.pools.get('web') ?? {};
+    return readRingRows(node.maps, readRingRef(node.maps, number)).includes(numberOf());
+  };
+  assert.deepEqual([takes(), remembered()], [true, true]);
+  await until('the drain is over', () => !takes(), 3000);
+  await new Promise((resolve) => setTimeout(resolve, 2000)); // a row that had to wait holds as long again
+  await node.round();
+  assert.equal(remembered(), false);
 });

@@ -2,6 +2,7 @@
 // A packet path without an interface, kept by a real reconciler from a real store: only the next hops are invented.
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { openMemoryStore } from '../../src/controlplane/memory-store.js';
 import type { NextHop } from '../../src/controlplane/next-hops.js';
 import { type Reconciler, startReconciler } from '../../src/controlplane/reconciler.js';
@@ -60,12 +61,15 @@ export async function openReconciled(
   const routed = new Set<string>();
   const on: Reconciled['on'] = { resolve: async () => undefined };
   let moved: () => void = () => undefined;
+  let answered = new Map<string, NextHop | null>();
   const resolver = {
     async resolve(addresses: ReadonlySet<string>): Promise<Map<string, NextHop | null>> {
       await on.resolve();
-      return new Map(
+      const found = new Map(
         [...addresses].map((address) => [address, lost.has(address) ? null : routed.has(address) ? ROUTED : HOP]),
       );
+      if (!isDeepStrictEqual(found, answered)) answered = found;
+      return answered; // the same map while none moves, as of the real one
     },
     onChange(listener: () => void): void {
       moved = listener;
